@@ -1,0 +1,137 @@
+"""The floors hold: a module imports only from lower floors, or from its own folder.
+
+A change to `FLOORS` is a change of the design.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "voisnap_mock"
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Attributes: modules: dotted prefixes below the package; floor is their number; forbidden: top-level imports."""
+
+    number: int
+    modules: tuple[str, ...]
+    forbidden: frozenset[str]
+
+
+FRAMEWORKS = frozenset({"fastapi", "starlette", "uvicorn", "pydantic"})
+EDGE = frozenset({"typer", "click", "rich", "pytest"})
+IO = frozenset({"asyncio", "threading", "concurrent", "subprocess", "time", "socket", "os", "pathlib", "secrets"})
+
+FLOORS = (
+    Floor(
+        0,
+        ("signalr.messages", "signalr.protocols", "signalr.connection", "signalr.transports", "signalr.errors"),
+        IO | FRAMEWORKS | EDGE | {"random"},
+    ),
+    Floor(0, ("signalr",), FRAMEWORKS | EDGE),
+    Floor(
+        1,
+        (
+            "errors",
+            "audio.frames",
+            "audio.endpointing",
+            "audio.playout",
+            "agents",
+            "engine.events",
+            "engine.call",
+            "engine.chat",
+        ),
+        IO | FRAMEWORKS | EDGE | {"random"},
+    ),
+    Floor(2, ("clock", "ids", "journal", "recordings", "audio", "engine.runner"), FRAMEWORKS | EDGE),
+    Floor(3, ("cloud", "control"), frozenset({"uvicorn"}) | EDGE),
+    Floor(4, ("config", "app", "server", "cli", "pytest_plugin", "__init__", "__main__"), frozenset()),
+)
+
+# Reading time and making secrets are each at home in one place.
+CLOCK_READERS = {"clock"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+        yield name, path
+
+
+def floor_of(module: str) -> Floor:
+    for floor in FLOORS:
+        if any(module == prefix or module.startswith(prefix + ".") for prefix in floor.modules):
+            return floor
+    raise AssertionError(f"{module} stands on no floor: give it a place in FLOORS")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Every absolute import that runs (not under `if TYPE_CHECKING`), as (line, dotted name)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: import from the defining module by its full name"
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+
+
+@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_module_imports_only_from_its_floor_and_below(module: str, path: Path) -> None:
+    floor = floor_of(module)
+    own_folder = module.rpartition(".")[0]
+    for line, imported in imports(path):
+        where = f"{path}:{line}: {imported}"
+        top = imported.split(".")[0]
+        assert top not in floor.forbidden, f"{where} is not for floor {floor.number}"
+        if top != "voisnap_mock":
+            continue
+        inner = imported.removeprefix("voisnap_mock").removeprefix(".")
+        if inner in ("", "__version__"):
+            continue
+        target = next((name for name, _ in modules() if inner == name or inner.rpartition(".")[0] == name), inner)
+        if module.startswith("signalr"):
+            assert target.startswith("signalr"), f"{where}: signalr is self-contained"
+        if floor.number in (1, 2):
+            assert not target.startswith("signalr"), f"{where}: only hubs and the CLI speak SignalR"
+        if own_folder and target.startswith(own_folder):
+            continue
+        assert floor_of(target).number <= floor.number, f"{where} stands on a higher floor than {module}"
+
+
+@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+def test_only_the_clock_reads_time(module: str, path: Path) -> None:
+    if module in CLOCK_READERS:
+        return
+    source = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            call = f"{node.value.id}.{node.attr}"
+            assert call not in {
+                "time.time",
+                "time.monotonic",
+                "time.perf_counter",
+                "datetime.now",
+                "datetime.utcnow",
+            }, f"{path}:{node.lineno}: {call}: ask the clock that was passed in"
+
+
+@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_module_stays_readable_in_one_sitting(module: str, path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").count("\n")
+    assert lines <= 700, f"{path} has {lines} lines: split it by reason to change"

@@ -1,0 +1,3 @@
+"""An offline stand-in for the Voisnap voice-agent API."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,261 @@
+"""What an agents file says, as values. `agents.reading` makes them, `agents.dialogue` plays them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+Hears = Literal["auto", "vosk", "marks", "script", "activity"]
+
+
+class EndReason(StrEnum):
+    """Why a session is over.
+
+    Source: Documented for `user_ended`, `timeout` and `transfer_complete` as a client's reasons (VoiceHub page);
+    the others are Assumed, the page shows no server-side reason.
+    """
+
+    USER_ENDED = "user_ended"
+    TIMEOUT = "timeout"
+    TRANSFER_COMPLETE = "transfer_complete"
+    AGENT_ENDED = "agent_ended"
+    MAX_DURATION = "max_duration"
+    IDLE_TIMEOUT = "idle_timeout"
+    DISCONNECTED = "disconnected"
+    ERROR = "error"
+    SERVER_SHUTDOWN = "server_shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How an agent sounds.
+
+    Attributes:
+        engine: which synthesiser; `auto` is the best one that works here.
+        name: a voice of that engine, for espeak `en-us`, `en-us+f3`, `de` ...
+        rate: words per minute, 80 to 450.
+        volume: 0.0 to 1.0.
+    """
+
+    engine: Literal["auto", "pyttsx3", "tone", "recording"] = "auto"
+    name: str = "en-us"
+    rate: int = 175
+    volume: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Delays and limits of a session, in seconds of call time.
+
+    Attributes:
+        partial_every: caller speech between two partial transcripts.
+        end_of_turn: caller silence that ends an utterance.
+        first_audio: from the end of the caller's turn to the first audio of the reply.
+        max_idle: silence of both sides that ends the session; None is 15 s for a call and no limit for a chat.
+        max_duration: length that ends the session; None is 10 min for a call and no limit for a chat.
+        chat_chunk: between two chunks of a chat reply.
+    """
+
+    partial_every: float = 0.3
+    end_of_turn: float = 0.7
+    first_audio: float = 0.35
+    max_idle: float | None = None
+    max_duration: float | None = None
+    chat_chunk: float = 0.05
+
+
+# --- What an agent does ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Speak `text`; with `wav`, play that prompt (relative to `recordings/`) and show `text` as what it says."""
+
+    text: str
+    wav: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Say nothing for `seconds` of call time."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PushEvent:
+    """Send the client the hub event `name` with `payload` as its one argument."""
+
+    name: str
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    """Pretend to call a tool: journaled with `result`, takes `took` seconds of call time."""
+
+    name: str
+    result: Any = None
+    took: float = 0.0
+
+
+Action = Say | Pause | PushEvent | CallTool
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Hand the caller to somebody else; the session then ends with `transfer_complete`."""
+
+    to: str
+    type: Literal["warm", "cold"] = "warm"
+    summary: str = ""
+
+
+# --- When it does it ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """The caller said any of these.
+
+    Attributes:
+        phrases: words or phrases; case and punctuation do not matter, whole words only.
+        patterns: regular expressions, searched; named groups become variables of the session.
+    """
+
+    phrases: tuple[str, ...] = ()
+    patterns: tuple[re.Pattern[str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dtmf:
+    """The caller pressed these keys, `0-9 * #`, one after the other."""
+
+    digits: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The caller has been silent for `after` seconds of call time; once per silence."""
+
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Otherwise:
+    """The caller said something that no other rule took."""
+
+
+Trigger = Hear | Dtmf | Silence | Otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When one of `triggers` happens, do one of `alternatives` (in turn), then `goto`, `transfer` or `end`.
+
+    A step of a strict script may have no trigger: it follows the step before it at once.
+
+    Attributes:
+        line: where the rule stands in its file, from 1; 0 for a built-in agent.
+    """
+
+    triggers: tuple[Trigger, ...] = ()
+    alternatives: tuple[tuple[Action, ...], ...] = ((),)
+    goto: str | None = None
+    transfer: Transfer | None = None
+    end: EndReason | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentScript:
+    """One agent. Either `replies` and `states`, or a strict `script`.
+
+    Attributes:
+        barge_in: seconds of caller speech that stop a reply; None when the caller cannot interrupt.
+    """
+
+    id: str
+    name: str
+    active: bool = True
+    greeting: tuple[Action, ...] = ()
+    voice: Voice = Voice()
+    hears: Hears = "auto"
+    vosk_model: str | None = None
+    timing: Timing = Timing()
+    barge_in: float | None = 0.2
+    replies: tuple[Rule, ...] = ()
+    states: dict[str, tuple[Rule, ...]] = field(default_factory=dict)
+    script: tuple[Rule, ...] | None = None
+
+
+# --- The rest of the file -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who may log in.
+
+    Attributes:
+        mfa_secret: base32 TOTP secret; with it a login needs a second step.
+    """
+
+    email: str
+    password: str = field(repr=False)
+    first_name: str = "Dev"
+    last_name: str = "User"
+    role: str = "TenantOwner"
+    tenant: str = "ten_dev"
+    mfa_secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """How tokens are made. Lives are in seconds."""
+
+    users: tuple[User, ...] = (User("dev@example.test", "dev"),)
+    algorithm: Literal["HS256", "RS256"] = "HS256"
+    secret: str = field(default="voisnap-mock-development-secret-never-for-production", repr=False)
+    token_ttl: float = 3600.0
+    refresh_ttl: float = 14 * 86400.0
+    api_keys: tuple[str, ...] = field(default=("vsnp_sb_dev",), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits; None is no limit.
+
+    Attributes:
+        max_message_bytes: of one hub message from a client, separator included.
+        max_utterance: seconds of speech after which an utterance ends by itself.
+    """
+
+    max_sessions: int | None = None
+    max_message_bytes: int = 32_768
+    max_utterance: float = 30.0
+    journal_entries: int = 50_000
+    journal_bytes: int = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """Switches for behaviour that the documentation leaves open; the defaults are this project's best guess."""
+
+    auth_failure: Literal["http_401", "error_event"] = "http_401"
+    on_token_expiry: Literal["ignore", "error"] = "ignore"
+    chat_chunks: Literal["cumulative", "delta", "off"] = "cumulative"
+    resume_window: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsFile:
+    """A whole agents file, checked."""
+
+    agents: dict[str, AgentScript]
+    seed: int = 0
+    auth: Auth = Auth()
+    limits: Limits = Limits()
+    fidelity: Fidelity = Fidelity()
+    source: str = "built-in agents"

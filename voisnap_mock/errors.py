@@ -1,0 +1,65 @@
+"""What can go wrong, as one tree.
+
+    VoisnapMockError
+    ├── ConfigError            a file, flag or environment value is wrong (exit code 3)
+    │   ├── AgentsFileError    the agents file is wrong; carries every problem with line and column
+    │   └── ModelError         a speech model was asked for and cannot be loaded
+    ├── PortTaken              the address cannot be bound (exit code 4)
+    ├── ResumeRefused          a session cannot be resumed by this connection
+    └── SpeechError            speech could not be synthesised
+
+The SignalR server has a tree of its own in `voisnap_mock.signalr.errors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class VoisnapMockError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class ConfigError(VoisnapMockError):
+    """A setting cannot be used. The text names the value, what was expected, and where it came from."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong in a file.
+
+    Attributes:
+        line, column: position of the offending text, both from 1.
+        message: what was found and what was expected, without the position.
+    """
+
+    line: int
+    column: int
+    message: str
+
+
+class AgentsFileError(ConfigError):
+    """An agents file cannot be used; `str()` lists every problem as `file:line:column: message`."""
+
+    def __init__(self, source: str, problems: list[Problem]) -> None:
+        self.source = source
+        self.problems = sorted(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.source}:{p.line}:{p.column}: {p.message}" for p in self.problems)
+
+
+class ModelError(ConfigError):
+    """A speech model was asked for and cannot be loaded; the text names path, what is missing, and the remedy."""
+
+
+class PortTaken(VoisnapMockError):
+    """The address is in use or not allowed."""
+
+
+class ResumeRefused(VoisnapMockError):
+    """A session is unknown, over, of another tenant, or outside its resume window; the text says which."""
+
+
+class SpeechError(VoisnapMockError):
+    """A reply could not be synthesised; the text says by which engine and why."""
