@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Hears = Literal["auto", "vosk", "marks", "script", "activity"]
 
@@ -71,10 +72,17 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Speak `text`; with `wav`, play that prompt (relative to `recordings/`) and show `text` as what it says."""
+    """Speak `text`; with `wav`, play that prompt (relative to `recordings/`) and show `text` as what it says.
+
+    Attributes:
+        text: may hold templates: `{{ name }}`.
+        line, column: where `wav` stands in its file, from 1; 0 when there is none.
+    """
 
     text: str
     wav: str | None = None
+    line: int = field(default=0, compare=False, repr=False)
+    column: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class PushEvent:
-    """Send the client the hub event `name` with `payload` as its one argument."""
+    """Send the client the hub event `name` with `payload` as its one argument; texts in it may hold templates."""
 
     name: str
     payload: Any = None
@@ -152,13 +160,27 @@ Trigger = Hear | Dtmf | Silence | Otherwise
 
 
 @dataclass(frozen=True, slots=True)
+class When:
+    """The rule counts only for these sessions; all of it must hold.
+
+    Attributes:
+        language: any of these language tags; `de` also covers `de-AT`. Empty: any language.
+        metadata: for each dotted path the values that fit, compared as JSON values. A message's own metadata is
+            looked at first, then the connection's.
+    """
+
+    language: tuple[str, ...] = ()
+    metadata: dict[str, tuple[str | int | float | bool | None, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """When one of `triggers` happens, do one of `alternatives` (in turn), then `goto`, `transfer` or `end`.
 
     A step of a strict script may have no trigger: it follows the step before it at once.
 
     Attributes:
-        line: where the rule stands in its file, from 1; 0 for a built-in agent.
+        line: where the rule stands in its file, from 1; 0 when it comes from no file.
     """
 
     triggers: tuple[Trigger, ...] = ()
@@ -166,7 +188,8 @@ class Rule:
     goto: str | None = None
     transfer: Transfer | None = None
     end: EndReason | None = None
-    line: int = 0
+    when: When | None = None
+    line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,4 +281,25 @@ class AgentsFile:
     auth: Auth = Auth()
     limits: Limits = Limits()
     fidelity: Fidelity = Fidelity()
-    source: str = "built-in agents"
+    source: str = field(default="built-in agents", compare=False)
+
+    def prompts(self) -> Iterator[Prompt]:
+        """Every recording that an agent plays, with the place that names it: nobody has looked yet whether it exists."""
+        for agent in self.agents.values():
+            rules = (
+                *agent.replies,
+                *(rule for state in agent.states.values() for rule in state),
+                *(agent.script or ()),
+            )
+            spoken = (agent.greeting, *(actions for rule in rules for actions in rule.alternatives))
+            for action in (action for actions in spoken for action in actions):
+                if isinstance(action, Say) and action.wav is not None:
+                    yield Prompt(action.wav, action.line, action.column)
+
+
+class Prompt(NamedTuple):
+    """A recording that an agents file names: path below `recordings/`, and where the file says so."""
+
+    wav: str
+    line: int
+    column: int
