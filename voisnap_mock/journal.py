@@ -1,0 +1,309 @@
+"""The journal: the emulator's memory of all that crossed a border, in order.
+
+It is append-only, capped by count and by bytes, and says what it dropped. Credentials are taken out on the way in, by
+one list (`CREDENTIAL_NAMES`), so nothing that reads the journal has to think of them. It is written from the server's
+loop; reading a snapshot is safe from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from voisnap_mock.clock import Clock
+
+DROPPED = "journal.dropped"
+REDACTED = "[redacted]"
+
+CREDENTIAL_NAMES = frozenset(
+    {
+        "accesstoken",
+        "apikey",
+        "authorization",
+        "cookie",
+        "credential",
+        "mfasecret",
+        "mfatoken",
+        "password",
+        "proxyauthorization",
+        "refreshtoken",
+        "secret",
+        "sessiontoken",
+        "setcookie",
+        "token",
+    }
+)
+"""Names whose value is never kept, compared without case, `_` and `-`."""
+
+# What gives a credential away inside a longer text: a token in a URL or a header, a JWT, an API key.
+_CREDENTIAL_TEXT = re.compile(
+    r"(?P<name>\b(?:access_token|refresh_token|password|sessionToken)=)[^&\s\"']+"
+    r"|(?P<scheme>\bBearer\s+)(?=\S*[\d._~+/-]\S)[^\s\"',]{6,}"
+    r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
+    r"|\bvsnp_(?:live|sb)_\w+",
+    re.IGNORECASE,
+)
+_HINTS = ("=", "earer", "EARER", "eyJ", "vsnp_")
+
+# What an entry costs besides its details, roughly: the object, its fixed fields, its place in the queue.
+_ENTRY_BYTES = 200
+_SUBSCRIBER_LIMIT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One thing that happened.
+
+    Attributes:
+        seq: place in the journal, from 1, without gaps.
+        at: seconds since 1970.
+        kind: what happened, dotted and lower case: `session.started`, `connection.refused`.
+        tenant_id, call_id: whom it concerns, as far as known; a call's id is its `conversationId`.
+        t: call time in seconds, inside a session.
+        details: the rest, ready for JSON.
+    """
+
+    seq: int
+    at: float
+    kind: str
+    tenant_id: str | None = None
+    call_id: str | None = None
+    t: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFilter:
+    """Which entries to show; None is no condition.
+
+    Attributes:
+        call, kind: equal to the entry's; a kind that ends with `*` is a prefix.
+        target: equal to `details["target"]`, the hub method or event.
+        text: found in `details["text"]` or `details["message"]`, without regard to case.
+        since: only entries with a greater `seq`.
+        limit: at most so many, the first ones.
+    """
+
+    call: str | None = None
+    kind: str | None = None
+    target: str | None = None
+    text: str | None = None
+    since: int = 0
+    limit: int | None = None
+
+    def takes(self, entry: JournalEntry) -> bool:
+        if entry.seq <= self.since or (self.call is not None and entry.call_id != self.call):
+            return False
+        if self.kind is not None and not _kind_fits(self.kind, entry.kind):
+            return False
+        if self.target is not None and entry.details.get("target") != self.target:
+            return False
+        if self.text is None:
+            return True
+        wanted = self.text.casefold()
+        return any(wanted in str(entry.details.get(name, "")).casefold() for name in ("text", "message"))
+
+
+class Journal:
+    """An append-only record that forgets its oldest entries beyond its caps.
+
+    Args:
+        clock: dates the entries.
+        max_entries, max_bytes: the caps; bytes are estimated from the text that the details hold.
+    """
+
+    def __init__(self, clock: Clock, max_entries: int = 50_000, max_bytes: int = 32 * 1024 * 1024) -> None:
+        self._clock = clock
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._entries: deque[tuple[JournalEntry, int]] = deque()
+        self._bytes = 0
+        self._last_seq = 0
+        self._dropped: JournalEntry | None = None
+        self._subscriptions: list[Subscription] = []
+
+    def append(
+        self,
+        kind: str,
+        *,
+        tenant_id: str | None = None,
+        call_id: str | None = None,
+        t: float | None = None,
+        **details: Any,
+    ) -> JournalEntry:
+        """Write one entry, credentials removed, and wake those who follow."""
+        size = _ENTRY_BYTES
+        kept: dict[str, Any] = {}
+        for name, value in details.items():
+            kept[name], used = _redacted(name, value)
+            size += used
+        self._last_seq += 1
+        entry = JournalEntry(self._last_seq, self._clock.wall(), kind, tenant_id, call_id, t, kept)
+        self._entries.append((entry, size))
+        self._bytes += size
+        if len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
+            self._forget()
+        for subscription in self._subscriptions:
+            subscription.push(entry)
+        return entry
+
+    def entries(self, wanted: JournalFilter = JournalFilter()) -> tuple[JournalEntry, ...]:
+        """The entries that `wanted` takes, oldest first.
+
+        When entries were dropped, and `wanted.since` lies before the gap, the first of the result is a marker of kind
+        `journal.dropped`: its `seq` is the last one dropped, its details count entries and bytes.
+        """
+        # Copying the deque first makes this safe beside a writer in another thread.
+        found = [entry for entry, _ in self._entries.copy() if wanted.takes(entry)]
+        dropped = self._dropped
+        if dropped is not None and dropped.seq > wanted.since:
+            found.insert(0, dropped)
+        return tuple(found if wanted.limit is None else found[: wanted.limit])
+
+    def subscribe(self, wanted: JournalFilter = JournalFilter()) -> Subscription:
+        """Follow the journal: an async iterator over the entries appended from now on. Close it, or use `with`."""
+        subscription = Subscription(self, wanted)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    @property
+    def last_seq(self) -> int:
+        """The `seq` of the newest entry, 0 when there is none: what to pass as `since`."""
+        return self._last_seq
+
+    def _forget(self) -> None:
+        entries = size = 0
+        last = None
+        while len(self._entries) > 1 and (len(self._entries) > self._max_entries or self._bytes > self._max_bytes):
+            last, used = self._entries.popleft()
+            self._bytes -= used
+            entries += 1
+            size += used
+        if last is None:
+            return
+        before = self._dropped.details if self._dropped is not None else {"entries": 0, "bytes": 0}
+        self._dropped = JournalEntry(
+            last.seq,
+            last.at,
+            DROPPED,
+            details={"entries": before["entries"] + entries, "bytes": before["bytes"] + size},
+        )
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Forget a follower; `Subscription.close` calls it."""
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+
+
+class Subscription:
+    """One follower of a journal. Belongs to the loop it is read in.
+
+    A follower that falls more than 10,000 entries behind loses the oldest of them and sees a `journal.dropped` marker
+    in their place.
+    """
+
+    def __init__(self, journal: Journal, wanted: JournalFilter) -> None:
+        self._journal = journal
+        self._wanted = wanted
+        self._waiting: deque[JournalEntry] = deque()
+        self._lost = 0
+        self._lost_entry: JournalEntry | None = None
+        self._awake = asyncio.Event()
+        self._closed = False
+
+    def push(self, entry: JournalEntry) -> None:
+        if not self._wanted.takes(entry):
+            return
+        if len(self._waiting) >= _SUBSCRIBER_LIMIT:
+            self._lost_entry = self._waiting.popleft()
+            self._lost += 1
+        self._waiting.append(entry)
+        self._awake.set()
+
+    def close(self) -> None:
+        """End the iteration; what was not read is lost."""
+        self._closed = True
+        self._awake.set()
+        self._journal.unsubscribe(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __aiter__(self) -> AsyncIterator[JournalEntry]:
+        return self
+
+    async def __anext__(self) -> JournalEntry:
+        while not self._closed:
+            if self._lost_entry is not None:
+                marker = JournalEntry(
+                    self._lost_entry.seq, self._lost_entry.at, DROPPED, details={"entries": self._lost}
+                )
+                self._lost, self._lost_entry = 0, None
+                return marker
+            if self._waiting:
+                return self._waiting.popleft()
+            self._awake.clear()
+            await self._awake.wait()
+        raise StopAsyncIteration
+
+
+def redact(text: str) -> str:
+    """`text` without the credentials that can be told by their look: tokens in URLs and headers, JWTs, API keys."""
+    if not any(hint in text for hint in _HINTS):
+        return text
+    return _CREDENTIAL_TEXT.sub(
+        lambda found: (found.group("name") or found.group("scheme") or "") + REDACTED,
+        text,
+    )
+
+
+def is_credential(name: str) -> bool:
+    """Whether a field of this name holds something that must not be shown."""
+    return name.replace("_", "").replace("-", "").casefold() in CREDENTIAL_NAMES
+
+
+def _kind_fits(wanted: str, kind: str) -> bool:
+    return kind.startswith(wanted[:-1]) if wanted.endswith("*") else kind == wanted
+
+
+def _redacted(name: str, value: Any) -> tuple[Any, int]:
+    """The value as it may be kept, and roughly how many bytes it takes."""
+    match value:
+        case None | bool() | int() | float():
+            return (REDACTED, 60) if value and is_credential(name) else (value, 24)
+        case _ if is_credential(name):
+            return REDACTED, 60
+        case str():
+            # `str()` also turns members of a StrEnum into what JSON shows.
+            text = redact(str(value))
+            return text, 50 + len(text)
+        case bytes():
+            return f"{len(value)} bytes", 60
+        case Mapping():
+            size = 64
+            mapping = {}
+            for key, inner in value.items():
+                mapping[str(key)], used = _redacted(str(key), inner)
+                size += used + 50
+            return mapping, size
+        case list() | tuple():
+            size = 56
+            items = []
+            for inner in value:
+                item, used = _redacted("", inner)
+                items.append(item)
+                size += used
+            return items, size
+        case _:
+            text = redact(str(value))
+            return text, 50 + len(text)
