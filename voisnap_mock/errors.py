@@ -6,6 +6,7 @@
     │   └── ModelError         a speech model was asked for and cannot be loaded
     ├── PortTaken              the address cannot be bound (exit code 4)
     ├── ResumeRefused          a session cannot be resumed by this connection
+    ├── SessionLimitReached    no more sessions are allowed at the same time
     └── SpeechError            speech could not be synthesised
 
 The SignalR server has a tree of its own in `voisnap_mock.signalr.errors`.
@@ -59,6 +60,10 @@ class PortTaken(VoisnapMockError):
 
 class ResumeRefused(VoisnapMockError):
     """A session is unknown, over, of another tenant, or outside its resume window; the text says which."""
+
+
+class SessionLimitReached(VoisnapMockError):
+    """As many sessions are live as the agents file allows; the text says how many."""
 
 
 class SpeechError(VoisnapMockError):

@@ -33,6 +33,24 @@ class Speech:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechBegan:
+    """What an endpointer reports: the caller began to speak, `position` samples into the caller's audio."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    """What an endpointer reports: the utterance is over; its speech lies from sample `began` to sample `ended`."""
+
+    began: int
+    ended: int
+
+
+Activity = SpeechBegan | SpeechEnded
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     """What an ear made of an utterance.
 
@@ -58,7 +76,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class AudioArrived:
-    """20 ms of caller audio, 640 bytes; call it once per frame, in order."""
+    """Caller audio. A `Call` takes it in frames of 20 ms, 640 bytes; a running `Session` takes any whole samples."""
 
     pcm: bytes
 
@@ -148,6 +166,11 @@ class ReconnectionRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class Detached:
+    """The connection is lost and may come back: the session goes on, but nobody is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed:
     """A new connection took the session over."""
 
@@ -172,11 +195,20 @@ VoiceInput = (
     | SynthesisFailed
     | HangupRequested
     | ReconnectionRequested
+    | Detached
     | Resumed
     | Failed
 )
 ChatInput = (
-    Started | TextArrived | UserTyping | CancelRequested | HangupRequested | ReconnectionRequested | Resumed | Failed
+    Started
+    | TextArrived
+    | UserTyping
+    | CancelRequested
+    | HangupRequested
+    | ReconnectionRequested
+    | Detached
+    | Resumed
+    | Failed
 )
 
 
