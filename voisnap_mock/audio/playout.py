@@ -1,0 +1,97 @@
+"""Agent audio, cut into frames that fall due at a fixed pace. Pure: time comes in, frames and deadlines come out."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+FRAME_SECONDS = 0.02
+FRAME_SAMPLES = 480
+FRAME_BYTES = 960
+_SAMPLE_BYTES = 2
+_SAMPLE_RATE = 24_000
+
+# Frame n of a run is due at begin + n * 20 ms; the sum is rounded so that equal times compare equal.
+_DIGITS = 9
+
+
+class Playout:
+    """A queue of agent audio with an absolute schedule: PCM s16le mono at 24 kHz in, frames of 20 ms, 960 bytes, out.
+
+    Audio that was pushed without a gap is one *run*: its frames are due 20 ms apart, counted from the run's begin, so
+    lateness of the driver never adds up. A run that ran dry goes on when audio comes again, at that moment.
+
+    Source: Assumed, the documentation names neither size nor pace of `AudioReceived`; 20 ms is what it advises for the
+    other direction. A frame is sent when it is due and not ahead, so an interruption never has to be taken back.
+    """
+
+    def __init__(self, *, catch_up: float = 0.06) -> None:
+        """Args: catch_up: how late a frame may be, in seconds, before the rest of the run is put off with it."""
+        self._catch_up = catch_up
+        self._frames: deque[bytes] = deque()
+        self._rest = b""
+        self._run_began = -math.inf
+        self._run_frames = 0
+        self._sent = 0
+
+    @property
+    def position(self) -> int:
+        """Samples handed out so far, the padding included."""
+        return self._sent * FRAME_SAMPLES
+
+    @property
+    def queued_seconds(self) -> float:
+        """Audio that waits, in seconds."""
+        return len(self._frames) * FRAME_SECONDS + len(self._rest) / _SAMPLE_BYTES / _SAMPLE_RATE
+
+    @property
+    def next_due(self) -> float:
+        """When the frame after the last one is due, which is also when the last one has been played to its end."""
+        return round(self._run_began + self._run_frames * FRAME_SECONDS, _DIGITS)
+
+    def next_deadline(self) -> float | None:
+        """When to ask for a frame; None while nothing waits."""
+        return self.next_due if self._frames else None
+
+    def begin(self, at: float) -> None:
+        """Let no later frame be due before `at`."""
+        if at > self.next_due:
+            self._run_began, self._run_frames = at, 0
+
+    def push(self, pcm: bytes, now: float) -> None:
+        """Queue audio of any length; less than a frame waits for more, or for `finish`."""
+        if not self._frames:
+            self.begin(now)
+        pcm = self._rest + pcm if self._rest else pcm
+        whole = len(pcm) - len(pcm) % FRAME_BYTES
+        self._frames.extend(pcm[at : at + FRAME_BYTES] for at in range(0, whole, FRAME_BYTES))
+        self._rest = pcm[whole:]
+
+    def finish(self, now: float) -> None:
+        """No more audio follows for now: pad what is left with silence to a whole frame."""
+        if self._rest:
+            self.push(bytes(FRAME_BYTES - len(self._rest)), now)
+
+    def take(self, now: float) -> bytes | None:
+        """The next frame, if it is due; ask until there is none.
+
+        Up to `catch_up` late, frames keep their schedule, so a driver that was late sends the few missing ones at
+        once. Beyond that the schedule moves: after a stall the caller hears a gap, never a burst.
+        """
+        if not self._frames:
+            return None
+        late = now - self.next_due
+        if late < 0:
+            return None
+        if late > self._catch_up:
+            self._run_began, self._run_frames = now, 0
+        self._run_frames += 1
+        self._sent += 1
+        return self._frames.popleft()
+
+    def cut(self) -> float:
+        """Throw away what was not handed out; says how many seconds that was."""
+        dropped = self.queued_seconds
+        self._frames.clear()
+        self._rest = b""
+        return dropped
