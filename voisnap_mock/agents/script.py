@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
+HOME = "replies"
+"""What `goto` names to lead out of every state."""
+
 Hears = Literal["auto", "vosk", "marks", "script", "activity"]
 
 
@@ -284,7 +287,7 @@ class AgentsFile:
     source: str = field(default="built-in agents", compare=False)
 
     def prompts(self) -> Iterator[Prompt]:
-        """Every recording that an agent plays, with the place that names it: nobody has looked yet whether it exists."""
+        """Every recording that an agent plays, and the place that names it. Whether it exists is not known here."""
         for agent in self.agents.values():
             rules = (
                 *agent.replies,

@@ -1,0 +1,104 @@
+"""Words as a dialogue compares them: case, punctuation, accents' encodings and the spelling of digits do not matter.
+
+Speech recognisers write `four one seven nine` where a person types `4179`; both sides of a comparison are brought to
+digits, so a script may use either.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+_DIGITS = {
+    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4",
+    "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+}  # fmt: skip
+_OH = ("oh", "o")
+
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
+_WORD_IN_TEXT = re.compile(r"\w+")
+_APOSTROPHES = str.maketrans("", "", "'\u2019\u02bc")
+
+# Scripts that write no spaces between words: each character counts as a word, so that a phrase is found inside a
+# sentence. Thai and Lao, Myanmar, Khmer, kana, Han.
+_UNSPACED = (
+    (0x0E00, 0x0EFF),
+    (0x1000, 0x109F),
+    (0x1780, 0x17FF),
+    (0x3005, 0x3007),
+    (0x3040, 0x30FF),
+    (0x3400, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x3FFFF),
+)
+
+
+@lru_cache(maxsize=4096)
+def words_of(text: str) -> str:
+    """The words of a text, each with a space before it, one more at the end; empty when there is none.
+
+    Folded, without punctuation, digit words as digits. `don't` is one word, `e-mail` two.
+
+    >>> words_of("Call 555, please: don't wait for OH one!")
+    ' call 555 please dont wait for 0 1 '
+    """
+    folded = text.casefold().translate(_APOSTROPHES)
+    words = _ASCII_WORD.findall(folded) if folded.isascii() else _unicode_words(folded)
+    return f" {' '.join(_digits(words))} " if words else ""
+
+
+def contains(text: str, phrase: str) -> bool:
+    """Whether the words of `phrase` occur in `text`, whole, together and in order."""
+    sought = words_of(phrase)
+    return bool(sought) and sought in words_of(text)
+
+
+def with_digits(text: str) -> str:
+    """The text with English digit words written as digits, the rest as it was.
+
+    >>> with_digits("My number is four one seven nine")
+    'My number is 4 1 7 9'
+    """
+    matches = list(_WORD_IN_TEXT.finditer(text))
+    digits = _digits([match[0].casefold() for match in matches])
+    pieces: list[str] = []
+    end = 0
+    for match, word in zip(matches, digits, strict=True):
+        pieces += text[end : match.start()], word if word != match[0].casefold() else match[0]
+        end = match.end()
+    return "".join([*pieces, text[end:]])
+
+
+def _digits(words: list[str]) -> list[str]:
+    digits = [_DIGITS.get(word, word) for word in words]
+    # "oh" is a zero only beside another digit: "four oh seven", but not "oh, hello".
+    for index, word in enumerate(words):
+        if word in _OH and any(_is_digit(digits, near) for near in (index - 1, index + 1)):
+            digits[index] = "0"
+    return digits
+
+
+def _is_digit(words: list[str], index: int) -> bool:
+    return 0 <= index < len(words) and len(words[index]) == 1 and words[index].isdigit()
+
+
+def _unicode_words(folded: str) -> list[str]:
+    words: list[str] = []
+    word = ""
+    for character in unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", folded).casefold()):
+        is_mark = unicodedata.category(character).startswith("M")
+        if not (character.isalnum() or is_mark) or (is_mark and not word):
+            words.append(word)
+            word = ""
+        elif _is_unspaced(character) and not is_mark:
+            words += word, character
+            word = ""
+        else:
+            word += character
+    return [word for word in (*words, word) if word]
+
+
+def _is_unspaced(character: str) -> bool:
+    code = ord(character)
+    return code >= 0x0E00 and any(first <= code <= last for first, last in _UNSPACED)

@@ -1,0 +1,49 @@
+"""Reading an agents file, and the JSON Schema of one; both by `agents.table`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from voisnap_mock.agents.nodes import Refused, compose
+from voisnap_mock.agents.script import AgentsFile
+from voisnap_mock.agents.shape import Schema
+from voisnap_mock.agents.table import FILE
+from voisnap_mock.errors import AgentsFileError, Problem
+
+_MOST_PROBLEMS = 100
+
+
+def parse_agents(text: str | bytes, *, source: str) -> AgentsFile:
+    """Read an agents file; `source` is its name for messages.
+
+    Only the form of `wav` paths is checked: `AgentsFile.prompts` lists them for whoever knows the folder.
+
+    Raises:
+        AgentsFileError: with every problem that was found, each with line and column.
+    """
+    try:
+        return replace(FILE.read(compose(text), []), source=source)
+    except Refused as refused:
+        # What an alias repeats is wrong once.
+        problems = sorted(set(refused.problems))
+        if len(problems) > _MOST_PROBLEMS:
+            last = problems[_MOST_PROBLEMS - 1]
+            more = f"... and {len(problems) - _MOST_PROBLEMS} more problems from here on"
+            problems = [*problems[:_MOST_PROBLEMS], Problem(last.line, last.column, more)]
+        raise AgentsFileError(source, problems) from None
+
+
+def agents_schema() -> Schema:
+    """JSON Schema (2020-12) of an agents file.
+
+    It refuses nothing that `parse_agents` takes. What a schema cannot say (limits of durations, patterns that do not
+    compile, names that nothing sets) only the reader refuses.
+    """
+    definitions: dict[str, Schema] = {}
+    root = FILE.schema(definitions)["$ref"].removeprefix("#/$defs/")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "voisnap-mock agents file",
+        **definitions.pop(root),
+        "$defs": definitions,
+    }

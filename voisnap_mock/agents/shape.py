@@ -1,0 +1,625 @@
+"""Shapes: small parts from which the table of an agents file is built.
+
+A shape reads a node into a value and says what it accepts, as JSON Schema (2020-12). `agents.table` puts shapes
+together; whoever reads the table learns the file format, and reader, schema and reference cannot drift apart.
+
+Reading never stops at the first problem: a shape that holds others reads them all and raises `Refused` with
+everything found. What only a larger whole can judge (a `goto` knows no states) is noted down while reading and
+checked by the shape of that whole.
+
+Shapes are compared by nobody and printed by nobody: without those methods their classes are made three times faster,
+which every start of the server feels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from voisnap_mock.agents.nodes import (
+    ListNode,
+    MapNode,
+    Node,
+    Refused,
+    ScalarNode,
+    plain_value,
+    refuse,
+    scalar_value,
+)
+from voisnap_mock.errors import Problem
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+U = TypeVar("U")
+
+Schema = dict[str, Any]
+
+
+class Note(NamedTuple):
+    """Something read that a larger shape will look at: its kind, its text, where it stands."""
+
+    kind: str
+    text: str
+    node: Node
+
+
+class Shape(Protocol[T_co]):
+    """What may stand at a place of the file."""
+
+    @property
+    def expected(self) -> str:
+        """What it accepts, as it fits after "expected"."""
+
+    def accepts(self, node: Node) -> bool:
+        """Whether the node is of the kind that this shape reads, right or wrong: how `Either` chooses."""
+
+    def read(self, node: Node, notes: list[Note]) -> T_co:
+        """The value. Raises `Refused` with all that is wrong in the node."""
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        """The shape as JSON Schema; named parts go into `definitions`."""
+
+
+def found(node: Node) -> str:
+    """What a node is, for messages: `the text "x"`, `the number 5`, `a list`, `nothing`."""
+    match node:
+        case ListNode():
+            return "a list"
+        case MapNode():
+            return "a mapping"
+        case ScalarNode():
+            shown = node.text if len(node.text) <= 60 else node.text[:57] + "..."
+            try:
+                value = scalar_value(node)
+            except Refused:
+                value = 0
+            if value is None:
+                return "nothing"
+            if isinstance(value, bool):
+                return shown
+            return f'"{shown}"' if isinstance(value, str) else f"the number {shown}"
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """`; did you mean "x"?` when something known is near, else a list of what is known."""
+    # Only a wrong file pays for this import.
+    from difflib import get_close_matches
+
+    near = get_close_matches(word.casefold(), known, n=1)
+    if near:
+        return f'; did you mean "{near[0]}"?'
+    return f"; known here: {', '.join(known)}" if known else ""
+
+
+# --- Scalars --------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Text:
+    """A text that is not empty.
+
+    Attributes:
+        pattern: what it must match from end to end; keep to what Python and JSON Schema both understand.
+        says: what `pattern` means, for people.
+        is_secret: never show it in a message.
+    """
+
+    pattern: str | None = None
+    says: str = ""
+    is_secret: bool = False
+    may_be_empty: bool = False
+
+    @property
+    def expected(self) -> str:
+        return self.says or "text"
+
+    def accepts(self, node: Node) -> bool:
+        return isinstance(node, ScalarNode)
+
+    def read(self, node: Node, notes: list[Note]) -> str:
+        if not isinstance(node, ScalarNode):
+            raise refuse(node, f"expected {self.expected}, found {found(node)}")
+        value = scalar_value(node) if node.is_plain else node.text
+        if not isinstance(value, str):
+            shown = "something else" if self.is_secret and value is not None else found(node)
+            raise refuse(node, f"expected {self.expected}, found {shown}: put the text in quotes")
+        if not (value.strip() or self.may_be_empty):
+            raise refuse(node, f"expected {self.expected}, found an empty text")
+        if self.pattern is not None and re.fullmatch(self.pattern, value) is None:
+            raise refuse(node, f"expected {self.expected}" + ("" if self.is_secret else f", found {found(node)}"))
+        return value
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        if self.pattern is not None:
+            return {"type": "string", "pattern": self.pattern}
+        return {"type": "string"} if self.may_be_empty else {"type": "string", "pattern": r"\S"}
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Flag:
+    """true or false."""
+
+    expected: str = "true or false"
+
+    def accepts(self, node: Node) -> bool:
+        return isinstance(node, ScalarNode)
+
+    def read(self, node: Node, notes: list[Note]) -> bool:
+        value = scalar_value(node) if isinstance(node, ScalarNode) else None
+        if not isinstance(value, bool):
+            raise refuse(node, f"expected true or false, found {found(node)}")
+        return value
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        return {"type": "boolean"}
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Integer:
+    """A whole number from `least` to `most`; of the node's kind is only a whole number, so it goes before `Text`."""
+
+    least: int = 0
+    most: int = 2**53
+
+    @property
+    def expected(self) -> str:
+        upper = f" to {self.most}" if self.most < 2**53 else " or more"
+        return f"a whole number, {self.least}{upper}"
+
+    def accepts(self, node: Node) -> bool:
+        return isinstance(node, ScalarNode) and type(_quietly(node)) is int
+
+    def read(self, node: Node, notes: list[Note]) -> int:
+        value = scalar_value(node) if isinstance(node, ScalarNode) else None
+        if not isinstance(value, int) or isinstance(value, bool) or not self.least <= value <= self.most:
+            raise refuse(node, f"expected {self.expected}, found {found(node)}")
+        return value
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Number:
+    """A number from `least` to `most`."""
+
+    least: float
+    most: float
+
+    @property
+    def expected(self) -> str:
+        return f"a number, {self.least:g} to {self.most:g}"
+
+    def accepts(self, node: Node) -> bool:
+        return isinstance(node, ScalarNode)
+
+    def read(self, node: Node, notes: list[Note]) -> float:
+        value = scalar_value(node) if isinstance(node, ScalarNode) else None
+        if not isinstance(value, int | float) or isinstance(value, bool) or not self.least <= value <= self.most:
+            raise refuse(node, f"expected {self.expected}, found {found(node)}")
+        return float(value)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        return {"type": "number", "minimum": self.least, "maximum": self.most}
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = r"^[0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d)$"
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Duration:
+    """A time with its unit, read as seconds; `least` and `most` are written the same way."""
+
+    least: str = "0s"
+    most: str = "30d"
+
+    @property
+    def expected(self) -> str:
+        return f'a time with its unit, such as "300ms", "8s", "10m", "1h" or "14d", {self.least} to {self.most}'
+
+    def accepts(self, node: Node) -> bool:
+        return isinstance(node, ScalarNode)
+
+    def read(self, node: Node, notes: list[Note]) -> float:
+        if not isinstance(node, ScalarNode) or re.fullmatch(_DURATION, node.text) is None:
+            raise refuse(node, f"expected {self.expected}; found {found(node)}")
+        value = seconds(node.text)
+        if not seconds(self.least) <= value <= seconds(self.most):
+            raise refuse(node, f"expected {self.least} to {self.most}, found {found(node)}")
+        return value
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        return {"type": "string", "pattern": _DURATION}
+
+
+def seconds(text: str) -> float:
+    """`300ms` -> 0.3."""
+    number = text.rstrip("mshd")
+    # Rounded so that 300ms is 0.3 and not 0.30000000000000004: deadlines are compared.
+    return round(float(number) * _UNITS[text[len(number) :]], 9)
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def expected(self) -> str:
+        return "one of " + ", ".join(self.words)
+
+    def accepts(self, node: Node) -> bool:
+        return isinstance(node, ScalarNode)
+
+    def read(self, node: Node, notes: list[Note]) -> str:
+        if isinstance(node, ScalarNode) and node.text in self.words:
+            return node.text
+        hint = did_you_mean(node.text, self.words) if isinstance(node, ScalarNode) else ""
+        hint = hint if "did you mean" in hint else ""
+        raise refuse(node, f"expected {self.expected}; found {found(node)}{hint}")
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        return {"enum": list(self.words)}
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Only(Generic[T]):
+    """Exactly one value: a word, a number, a boolean or null; read as `meaning`."""
+
+    value: str | int | bool | None
+    meaning: T
+
+    @property
+    def expected(self) -> str:
+        if self.value is None:
+            return "nothing"
+        return str(self.value).lower() if isinstance(self.value, bool) else f"{self.value}"
+
+    def accepts(self, node: Node) -> bool:
+        return isinstance(node, ScalarNode) and _same(_quietly(node), self.value)
+
+    def read(self, node: Node, notes: list[Note]) -> T:
+        if not self.accepts(node):
+            raise refuse(node, f"expected {self.expected}, found {found(node)}")
+        return self.meaning
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        return {"const": self.value}
+
+
+def _quietly(node: ScalarNode) -> object:
+    try:
+        return scalar_value(node)
+    except Refused:
+        return Refused
+
+
+def _same(one: object, other: object) -> bool:
+    return type(one) is type(other) and one == other
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class AnyScalar:
+    """A text, number, boolean or null as JSON has them."""
+
+    expected: str = "text, a number, true, false or null"
+
+    def accepts(self, node: Node) -> bool:
+        return isinstance(node, ScalarNode)
+
+    def read(self, node: Node, notes: list[Note]) -> str | int | float | bool | None:
+        if not isinstance(node, ScalarNode):
+            raise refuse(node, f"expected {self.expected}; found {found(node)}")
+        return scalar_value(node)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        return {"type": ["string", "number", "boolean", "null"]}
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class AnyJson:
+    """Any value that JSON can hold. `look` sees every text in it."""
+
+    look: Callable[[ScalarNode, list[Note]], None] | None = None
+    expected: str = "any value"
+
+    def accepts(self, node: Node) -> bool:
+        return True
+
+    def read(self, node: Node, notes: list[Note]) -> Any:
+        if self.look is not None:
+            for text in _texts(node):
+                self.look(text, notes)
+        return plain_value(node)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        return {}
+
+
+def _texts(node: Node) -> Iterator[ScalarNode]:
+    match node:
+        case ScalarNode():
+            yield node
+        case ListNode():
+            for item in node.items:
+                yield from _texts(item)
+        case MapNode():
+            for entry in node.entries:
+                yield from _texts(entry.value)
+
+
+# --- Combinations ---------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Reading(Generic[T, U]):
+    """`inner`, then `change` of its value.
+
+    Attributes:
+        change: gets value, node and notes; raises `Refused` when the value is not good enough.
+        narrows: what `change` refuses, as far as JSON Schema can say it.
+    """
+
+    inner: Shape[T]
+    change: Callable[[T, Node, list[Note]], U]
+    narrows: Schema = field(default_factory=dict)
+
+    @property
+    def expected(self) -> str:
+        return self.inner.expected
+
+    def accepts(self, node: Node) -> bool:
+        return self.inner.accepts(node)
+
+    def read(self, node: Node, notes: list[Note]) -> U:
+        return self.change(self.inner.read(node, notes), node, notes)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        return self.inner.schema(definitions) | self.narrows
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Either(Generic[T]):
+    """The first of `shapes` that is of the node's kind."""
+
+    shapes: tuple[Shape[T], ...]
+
+    @property
+    def expected(self) -> str:
+        return " or ".join(shape.expected for shape in self.shapes)
+
+    def accepts(self, node: Node) -> bool:
+        return any(shape.accepts(node) for shape in self.shapes)
+
+    def read(self, node: Node, notes: list[Note]) -> T:
+        for shape in self.shapes:
+            if shape.accepts(node):
+                return shape.read(node, notes)
+        raise refuse(node, f"expected {self.expected}; found {found(node)}")
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        return {"anyOf": [shape.schema(definitions) for shape in self.shapes]}
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class ListOf(Generic[T]):
+    """A list of `least` or more of the same shape."""
+
+    item: Shape[T]
+    least: int = 0
+    of: str = ""
+
+    @property
+    def expected(self) -> str:
+        return f"a list of {self.of}" if self.of else "a list"
+
+    def accepts(self, node: Node) -> bool:
+        return isinstance(node, ListNode)
+
+    def read(self, node: Node, notes: list[Note]) -> tuple[T, ...]:
+        if not isinstance(node, ListNode):
+            raise refuse(node, f"expected {self.expected}, found {found(node)}")
+        if len(node.items) < self.least:
+            raise refuse(node, f"expected {self.expected}, found an empty one")
+        problems: list[Problem] = []
+        values: list[T] = []
+        for item in node.items:
+            try:
+                values.append(self.item.read(item, notes))
+            except Refused as refused:
+                problems += refused.problems
+        if problems:
+            raise Refused(problems)
+        return tuple(values)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        least = {"minItems": self.least} if self.least else {}
+        return {"type": "array", "items": self.item.schema(definitions), **least}
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class MappingOf(Generic[T]):
+    """Any number of keys of the user's choice, all with values of one shape."""
+
+    key: Text
+    value: Shape[T]
+    least: int = 0
+    of: str = "names and values"
+
+    @property
+    def expected(self) -> str:
+        return f"a mapping of {self.of}"
+
+    def accepts(self, node: Node) -> bool:
+        return isinstance(node, MapNode)
+
+    def read(self, node: Node, notes: list[Note]) -> dict[str, T]:
+        if not isinstance(node, MapNode):
+            raise refuse(node, f"expected {self.expected}, found {found(node)}")
+        if len(node.entries) < self.least:
+            raise refuse(node, f"expected {self.expected}, found an empty one")
+        problems: list[Problem] = []
+        values: dict[str, T] = {}
+        for key, value in node.entries:
+            try:
+                name = self.key.read(key, notes)
+            except Refused as refused:
+                problems += refused.problems
+                name = key.text
+            try:
+                values[name] = self.value.read(value, notes)
+            except Refused as refused:
+                problems += refused.problems
+        if problems:
+            raise Refused(problems)
+        return values
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        least = {"minProperties": self.least} if self.least else {}
+        values = self.value.schema(definitions)
+        return {
+            "type": "object",
+            "propertyNames": self.key.schema(definitions),
+            "additionalProperties": values,
+            **least,
+        }
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Key:
+    """A key of a record: its shape, one line of help, and where its value goes (default: under its own name)."""
+
+    name: str
+    shape: Shape[object]
+    help: str
+    is_required: bool = False
+    into: str = ""
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Whole:
+    """What a check of a record gets to see.
+
+    Attributes:
+        values: those that could be read, by the name they go to.
+        notes: everything noted inside this record.
+    """
+
+    node: MapNode
+    values: Mapping[str, Any]
+    notes: Sequence[Note]
+
+    def place(self, key: str) -> Node:
+        """Where the key stands, else where the record begins."""
+        return next((entry.key for entry in self.node.entries if entry.key.text == key), self.node)
+
+    def problem(self, key: str, message: str) -> Problem:
+        """A problem at that key."""
+        place = self.place(key)
+        return Problem(place.line, place.column, message)
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Record(Generic[T]):
+    """A mapping with known keys.
+
+    Attributes:
+        name: what it is, for messages and as the name in the schema.
+        make: gets the values as keyword arguments; absent keys are left to its defaults.
+        check: looks at the whole, also when a part was refused.
+        narrows: what `check` refuses, as far as JSON Schema can say it.
+        place: arguments that get the line and the column of the record.
+    """
+
+    name: str
+    keys: tuple[Key, ...]
+    make: Callable[..., T]
+    check: Callable[[Whole], Iterator[Problem]] | None = None
+    narrows: Schema = field(default_factory=dict)
+    place: tuple[str, ...] = ()
+
+    @property
+    def expected(self) -> str:
+        return f"a mapping ({self.name})"
+
+    def accepts(self, node: Node) -> bool:
+        return isinstance(node, MapNode)
+
+    def read(self, node: Node, notes: list[Note]) -> T:
+        if not isinstance(node, MapNode):
+            names = ", ".join(key.name for key in self.keys[:4]) + (", ..." if len(self.keys) > 4 else "")
+            raise refuse(node, f"expected a mapping ({self.name}: {names}), found {found(node)}")
+        start = len(notes)
+        known = {key.name: key for key in self.keys}
+        values: dict[str, object] = {}
+        problems: list[Problem] = []
+        for name, value in node.entries:
+            key = known.get(name.text)
+            if key is None:
+                hint = did_you_mean(name.text, list(known))
+                problems.append(Problem(name.line, name.column, f'unknown key "{name.text[:60]}"{hint}'))
+                continue
+            try:
+                values[key.into or key.name] = key.shape.read(value, notes)
+            except Refused as refused:
+                problems += refused.problems
+        present = {entry.key.text for entry in node.entries}
+        problems += [
+            Problem(node.line, node.column, f'the key "{key.name}" is missing: {key.help}')
+            for key in self.keys
+            if key.is_required and key.name not in present
+        ]
+        if self.check is not None:
+            problems += self.check(Whole(node, values, notes[start:]))
+        if problems:
+            raise Refused(problems)
+        values |= dict(zip(self.place, (node.line, node.column), strict=False))
+        return self.make(**values)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        name = self.name.replace(" ", "-")
+        if name not in definitions:
+            required = [key.name for key in self.keys if key.is_required]
+            definitions[name] = {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    key.name: {"description": key.help} | key.shape.schema(definitions) for key in self.keys
+                },
+                **({"required": required} if required else {}),
+                **self.narrows,
+            }
+        return {"$ref": f"#/$defs/{name}"}
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Tagged(Generic[T]):
+    """A mapping that is one of several records: the first whose tag is among its keys."""
+
+    records: Mapping[str, Record[T]]
+
+    @property
+    def expected(self) -> str:
+        return "a mapping with " + ", ".join(self.records)
+
+    def accepts(self, node: Node) -> bool:
+        return isinstance(node, MapNode)
+
+    def read(self, node: Node, notes: list[Note]) -> T:
+        if isinstance(node, MapNode):
+            for tag, record in self.records.items():
+                if node.get(tag) is not None:
+                    return record.read(node, notes)
+            if node.entries:
+                name = node.entries[0].key
+                raise refuse(name, f'unknown key "{name.text[:60]}"{did_you_mean(name.text, list(self.records))}')
+        raise refuse(node, f"expected {self.expected}; found {found(node)}")
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:
+        records = dict.fromkeys(record.name for record in self.records.values())
+        by_name = {record.name: record for record in self.records.values()}
+        return {"anyOf": [by_name[name].schema(definitions) for name in records]}
