@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
+
+
+class Timer(Protocol):
+    """What `call_at` gave; `cancel` takes the call back, as often as one likes."""
+
+    def cancel(self) -> object: ...
 
 
 class Clock(Protocol):
@@ -27,6 +34,10 @@ class Clock(Protocol):
         """Return once `monotonic()` has reached `at`."""
         ...
 
+    def call_at(self, at: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` on the running loop once `monotonic()` has reached `at`; it may be a millisecond off."""
+        ...
+
 
 class SystemClock:
     """The machine's clock."""
@@ -39,6 +50,9 @@ class SystemClock:
 
     async def sleep_until(self, at: float) -> None:
         await asyncio.sleep(max(0.0, at - time.monotonic()))
+
+    def call_at(self, at: float, callback: Callable[[], None]) -> Timer:
+        return asyncio.get_running_loop().call_later(max(0.0, at - time.monotonic()), callback)
 
 
 class ManualClock:
@@ -64,9 +78,18 @@ class ManualClock:
             await asyncio.sleep(0)
             return
         woken = asyncio.get_running_loop().create_future()
+        self._wake_at(at, woken)
+        await woken
+
+    def call_at(self, at: float, callback: Callable[[], None]) -> Timer:
+        woken = asyncio.get_running_loop().create_future()
+        woken.add_done_callback(lambda _: None if woken.cancelled() else callback())
+        self._wake_at(at, woken)
+        return woken
+
+    def _wake_at(self, at: float, woken: asyncio.Future[None]) -> None:
         self._serial += 1
         self._sleepers.append((at, self._serial, woken))
-        await woken
 
     async def advance(self, seconds: float) -> None:
         """Move on by `seconds`, waking each sleeper at its own time.
@@ -84,7 +107,9 @@ class ManualClock:
                 break
             at, _, woken = min(due, key=lambda sleeper: sleeper[:2])
             self._monotonic = max(self._monotonic, at)
-            self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[2] is not woken]
+            self._sleepers = [
+                sleeper for sleeper in self._sleepers if not sleeper[2].done() and sleeper[2] is not woken
+            ]
             woken.set_result(None)
             await self._settle()
         self._monotonic = target

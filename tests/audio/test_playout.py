@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voisnap_mock.audio.playout import FRAME_BYTES, FRAME_SECONDS, Playout
+from voisnap_mock.audio.frames import AGENT_FRAME_BYTES, FRAME_SECONDS
+from voisnap_mock.audio.playout import Playout
 
 
 def take_all(playout: Playout, *, until: float) -> list[tuple[float, bytes]]:
@@ -59,7 +60,7 @@ def test_the_last_frame_is_padded_with_silence() -> None:
     playout.push(speech(1.25), 0.0)
     playout.finish(0.0)
     (_, first), (_, last) = take_all(playout, until=1)
-    assert len(first) == len(last) == FRAME_BYTES
+    assert len(first) == len(last) == AGENT_FRAME_BYTES
     assert last[240:] == bytes(720)
     assert playout.position == 960
 
@@ -116,7 +117,7 @@ def test_cut_drops_what_was_not_handed_out() -> None:
 def test_sixty_seconds_keep_the_pace_exactly() -> None:
     playout = Playout()
     playout.begin(0.1)
-    playout.push(bytes(3000 * FRAME_BYTES), 0.0)
+    playout.push(bytes(3000 * AGENT_FRAME_BYTES), 0.0)
     due = [at for at, _ in take_all(playout, until=100)]
     assert due[-1] == pytest.approx(0.1 + 2999 * FRAME_SECONDS, abs=1e-9)
     assert max(abs(after - before - FRAME_SECONDS) for before, after in pairwise(due)) < 1e-8
@@ -133,15 +134,15 @@ def test_every_sample_pushed_comes_out_once_and_in_order(sizes: list[int]) -> No
     playout.finish(0.0)
     out = b"".join(frame for _, frame in take_all(playout, until=1e6))
     assert out[: len(whole)] == whole
-    assert len(out) % FRAME_BYTES == 0
-    assert len(out) - len(whole) < FRAME_BYTES
+    assert len(out) % AGENT_FRAME_BYTES == 0
+    assert len(out) - len(whole) < AGENT_FRAME_BYTES
     assert not any(out[len(whole) :])
 
 
 @given(st.lists(st.floats(0, 0.3), min_size=1, max_size=60))
 def test_however_the_driver_stumbles_no_more_than_four_frames_leave_at_once(steps: list[float]) -> None:
     playout = Playout()
-    playout.push(bytes(400 * FRAME_BYTES), 0.0)
+    playout.push(bytes(400 * AGENT_FRAME_BYTES), 0.0)
     now = 0.0
     for step in steps:
         now += step

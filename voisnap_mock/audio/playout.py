@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections import deque
 
-FRAME_SECONDS = 0.02
-FRAME_SAMPLES = 480
-FRAME_BYTES = 960
-_SAMPLE_BYTES = 2
-_SAMPLE_RATE = 24_000
+from voisnap_mock.audio.frames import AGENT_FRAME_BYTES, AGENT_RATE, FRAME_SECONDS, SAMPLE_BYTES, seconds
+
+_FRAME_SAMPLES = AGENT_FRAME_BYTES // SAMPLE_BYTES
 
 # Frame n of a run is due at begin + n * 20 ms; the sum is rounded so that equal times compare equal.
 _DIGITS = 9
@@ -37,12 +35,12 @@ class Playout:
     @property
     def position(self) -> int:
         """Samples handed out so far, the padding included."""
-        return self._sent * FRAME_SAMPLES
+        return self._sent * _FRAME_SAMPLES
 
     @property
     def queued_seconds(self) -> float:
         """Audio that waits, in seconds."""
-        return len(self._frames) * FRAME_SECONDS + len(self._rest) / _SAMPLE_BYTES / _SAMPLE_RATE
+        return len(self._frames) * FRAME_SECONDS + seconds(self._rest, AGENT_RATE)
 
     @property
     def next_due(self) -> float:
@@ -63,28 +61,29 @@ class Playout:
         if not self._frames:
             self.begin(now)
         pcm = self._rest + pcm if self._rest else pcm
-        whole = len(pcm) - len(pcm) % FRAME_BYTES
-        self._frames.extend(pcm[at : at + FRAME_BYTES] for at in range(0, whole, FRAME_BYTES))
+        whole = len(pcm) - len(pcm) % AGENT_FRAME_BYTES
+        self._frames.extend(pcm[at : at + AGENT_FRAME_BYTES] for at in range(0, whole, AGENT_FRAME_BYTES))
         self._rest = pcm[whole:]
 
     def finish(self, now: float) -> None:
         """No more audio follows for now: pad what is left with silence to a whole frame."""
         if self._rest:
-            self.push(bytes(FRAME_BYTES - len(self._rest)), now)
+            self.push(bytes(AGENT_FRAME_BYTES - len(self._rest)), now)
 
-    def take(self, now: float) -> bytes | None:
-        """The next frame, if it is due; ask until there is none.
+    def put_off(self, now: float) -> None:
+        """Move the schedule if the next frame is too late by now.
 
         Up to `catch_up` late, frames keep their schedule, so a driver that was late sends the few missing ones at
-        once. Beyond that the schedule moves: after a stall the caller hears a gap, never a burst.
+        once. Beyond that the caller hears a gap, never a burst.
         """
-        if not self._frames:
-            return None
-        late = now - self.next_due
-        if late < 0:
-            return None
-        if late > self._catch_up:
+        if self._frames and now - self.next_due > self._catch_up:
             self._run_began, self._run_frames = now, 0
+
+    def take(self, now: float) -> bytes | None:
+        """The next frame, if it is due; ask until there is none. A frame that is too late puts off the rest."""
+        if not self._frames or now < self.next_due:
+            return None
+        self.put_off(now)
         self._run_frames += 1
         self._sent += 1
         return self._frames.popleft()

@@ -33,24 +33,6 @@ class Speech:
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechBegan:
-    """What an endpointer reports: the caller began to speak, `position` samples into the caller's audio."""
-
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechEnded:
-    """What an endpointer reports: the utterance is over; its speech lies from sample `began` to sample `ended`."""
-
-    began: int
-    ended: int
-
-
-Activity = SpeechBegan | SpeechEnded
-
-
-@dataclass(frozen=True, slots=True)
 class Transcript:
     """What an ear made of an utterance.
 

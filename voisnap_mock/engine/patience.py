@@ -1,0 +1,59 @@
+"""How long a session waits for its caller: silence rules, idleness, length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+DIGITS = 9
+"""Call times are rounded to so many digits, so that the same moment reached in two ways compares equal."""
+
+
+class Limit(Enum):
+    """What the caller's silence brings."""
+
+    SILENCE_RULE = auto()
+    IDLE = auto()
+    DURATION = auto()
+
+
+@dataclass(slots=True)
+class Patience:
+    """Counts silence from the end of the caller's last speech or of the agent's last reply, whichever is later.
+
+    A reply that a silence rule gave is no such reply: it leaves `quiet_since` alone, so it neither restarts
+    `max_idle` nor puts off a later silence rule.
+
+    Attributes:
+        max_idle, max_duration: seconds; None is no limit.
+        started_at, quiet_since: call time.
+        is_suspended: the connection is lost: nobody can break the silence, so it does not count.
+
+    Source: Assumed, the documentation has no silence rules; its reasons `timeout` and the like are a client's.
+    """
+
+    max_idle: float | None
+    max_duration: float | None
+    started_at: float = 0.0
+    quiet_since: float = 0.0
+    is_suspended: bool = False
+
+    def heard_until(self, at: float) -> None:
+        """Somebody was heard until `at`."""
+        self.quiet_since = max(self.quiet_since, at)
+
+    def next_limit(self, *, is_quiet: bool, next_silence: float | None) -> tuple[float, Limit] | None:
+        """The limit that comes first, and when; it may lie in the past when the silence had not counted till now."""
+        found: tuple[float, Limit] | None = None
+        if is_quiet and not self.is_suspended:
+            if next_silence is not None:
+                found = (round(self.quiet_since + next_silence, DIGITS), Limit.SILENCE_RULE)
+            if self.max_idle is not None:
+                idle = round(self.quiet_since + self.max_idle, DIGITS)
+                if found is None or idle < found[0]:
+                    found = (idle, Limit.IDLE)
+        if self.max_duration is not None:
+            end = round(self.started_at + self.max_duration, DIGITS)
+            if found is None or end < found[0]:
+                found = (end, Limit.DURATION)
+        return found

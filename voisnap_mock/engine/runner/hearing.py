@@ -1,0 +1,184 @@
+"""The ear of one session: what its machine wants heard, heard in a worker thread, in order and within bounds."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from voisnap_mock.clock import Clock, Timer
+from voisnap_mock.engine.events import (
+    FinishRecognition,
+    PartlyHeard,
+    RecognitionFailed,
+    Recognize,
+    Transcribed,
+    Transcript,
+)
+from voisnap_mock.engine.runner.crew import Crew
+
+FAILURE = "STT_PROVIDER_TIMEOUT"
+# 10 s of audio: a recogniser that is further behind will not answer in time anyway.
+_MOST_JOBS = 100
+
+Answer = PartlyHeard | Transcribed | RecognitionFailed
+
+
+class Listener(Protocol):
+    """Hears one utterance. All methods may block; they are called from one thread at a time."""
+
+    def accept(self, pcm: bytes) -> None: ...
+
+    def partial(self) -> Transcript | None: ...
+
+    def finish(self, speech_seconds: float, expected: str | None) -> Transcript | None: ...
+
+
+class Hearing(Protocol):
+    """The chain of ears of one agent; `audio.stt.Hearing` is the real one."""
+
+    def open(self) -> Listener: ...
+
+
+class EarQueue:
+    """Carries out `Recognize` and `FinishRecognition` in order, one at a time, without blocking the loop.
+
+    Up to 100 jobs wait; beyond that the oldest audio is dropped and journaled. An utterance that gets no answer within
+    `timeout` of its end, or whose ear raises, is answered with `RecognitionFailed`; the rest of it is then dropped.
+
+    Args:
+        hearing: makes the agent's ears; called in the worker, for it may have to load a model.
+        answer: takes what was heard.
+        note: journals what no machine needs to know.
+    """
+
+    def __init__(
+        self,
+        hearing: Callable[[], Hearing],
+        *,
+        crew: Crew,
+        clock: Clock,
+        timeout: float,
+        answer: Callable[[Answer], None],
+        note: Callable[..., object],
+    ) -> None:
+        self._make_hearing = hearing
+        self._crew = crew
+        self._clock = clock
+        self._timeout = timeout
+        self._answer = answer
+        self._note = note
+        self._jobs: deque[Recognize | FinishRecognition] = deque()
+        self._is_busy = False
+        self._is_closed = False
+        self._given_up = 0
+        self._timers: dict[int, Timer] = {}
+        # Only the worker touches these, and there is never more than one job of this queue at work.
+        self._hearing: Hearing | None = None
+        self._listener: Listener | None = None
+        self._utterance = 0
+
+    @property
+    def owes_an_answer(self) -> bool:
+        """Something is still at work or waits for it."""
+        return self._is_busy or bool(self._jobs)
+
+    def warm_up(self) -> None:
+        """Make the ears ready before they are needed."""
+        if not self._is_busy:
+            self._is_busy = True
+            self._crew.submit(self._get_hearing, self._warmed_up)
+
+    def feed(self, order: Recognize | FinishRecognition) -> None:
+        if order.utterance <= self._given_up or self._is_closed:
+            return
+        if isinstance(order, FinishRecognition):
+            self._timers[order.utterance] = self._clock.call_at(
+                self._clock.monotonic() + self._timeout, lambda: self._time_out(order.utterance)
+            )
+        self._jobs.append(order)
+        if len(self._jobs) > _MOST_JOBS:
+            self._drop_oldest_audio()
+        self._go_on()
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        self._is_closed = True
+        self._jobs.clear()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _drop_oldest_audio(self) -> None:
+        for at, job in enumerate(self._jobs):
+            if isinstance(job, Recognize):
+                del self._jobs[at]
+                self._note("hearing.audio_dropped", utterance=job.utterance, bytes=len(job.pcm), waiting=_MOST_JOBS)
+                return
+
+    def _go_on(self) -> None:
+        if self._is_busy or self._is_closed:
+            return
+        while self._jobs:
+            job = self._jobs.popleft()
+            if job.utterance > self._given_up:
+                self._is_busy = True
+                self._crew.submit(lambda: self._work(job), lambda outcome: self._done(job.utterance, outcome))
+                return
+
+    def _warmed_up(self, outcome: object) -> None:
+        self._is_busy = False
+        if isinstance(outcome, BaseException):
+            self._note("hearing.failed", message=_say(outcome))
+        self._go_on()
+
+    def _done(self, utterance: int, outcome: Answer | BaseException | None) -> None:
+        self._is_busy = False
+        if self._is_closed:
+            return
+        if isinstance(outcome, BaseException):
+            self._note("hearing.failed", utterance=utterance, message=_say(outcome))
+            outcome = RecognitionFailed(utterance, FAILURE, f"Speech recognition failed: {_say(outcome)}")
+        if outcome is not None and utterance > self._given_up:
+            self._settle(outcome)
+        self._go_on()
+
+    def _settle(self, answer: Answer) -> None:
+        if not isinstance(answer, PartlyHeard):
+            timer = self._timers.pop(answer.utterance, None)
+            if timer is not None:
+                timer.cancel()
+        if isinstance(answer, RecognitionFailed):
+            self._given_up = max(self._given_up, answer.utterance)
+        self._answer(answer)
+
+    def _time_out(self, utterance: int) -> None:
+        self._timers.pop(utterance, None)
+        if utterance <= self._given_up:
+            return
+        message = f"Speech recognition gave no answer within {self._timeout:g} s."
+        self._note("hearing.timed_out", utterance=utterance, timeout=self._timeout)
+        self._settle(RecognitionFailed(utterance, FAILURE, message))
+
+    # --- In the worker thread -------------------------------------------------------------------------------------
+
+    def _get_hearing(self) -> Hearing:
+        if self._hearing is None:
+            self._hearing = self._make_hearing()
+        return self._hearing
+
+    def _work(self, job: Recognize | FinishRecognition) -> Answer | None:
+        if self._listener is None or self._utterance != job.utterance:
+            self._listener = self._get_hearing().open()
+            self._utterance = job.utterance
+        if isinstance(job, Recognize):
+            self._listener.accept(job.pcm)
+            partial = self._listener.partial() if job.wants_partial else None
+            return None if partial is None else PartlyHeard(job.utterance, partial)
+        transcript = self._listener.finish(job.speech_seconds, job.expected)
+        self._listener = None
+        return Transcribed(job.utterance, transcript or Transcript(""))
+
+
+def _say(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
