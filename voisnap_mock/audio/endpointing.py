@@ -26,16 +26,16 @@ _SAMPLE_RATE = 16_000
 # Levels are dBFS: 0 is a full-scale square wave, 1 LSB of noise is -90.
 _QUIETEST_FLOOR = -72.0
 _FIRST_FLOOR = -54.0
-_ONSET_ABOVE_FLOOR = 9.0
-_ONSET_AT_LEAST = -50.0
-_SPEECH_ABOVE_FLOOR = 5.0
+_ONSET_ABOVE_FLOOR = 6.0
+_ONSET_AT_LEAST = -56.0
+_SPEECH_ABOVE_FLOOR = 4.0
 # An onset is believed loud, but speech reaches down to where people stop hearing it beside the loud part.
 _SPEECH_BELOW_PEAK = 40.0
 
-_STEADY_FRAMES = 15
-_STEADY_WITHIN = 4.0
+_STEADY_FRAMES = 20
+_STEADY_WITHIN = 3.5
 _ONSET_FRAMES = 5
-_ONSET_GAP_FRAMES = 2
+_ONSET_GAP_FRAMES = 6
 _ONSET_MOVES_BY = 4.0
 _PRE_ROLL_FRAMES = 15
 _MEMORY_FRAMES = 60
@@ -61,12 +61,10 @@ class SpeechEnded:
 
     Attributes:
         began, ended: seconds of caller audio; `ended` is where the speech stopped, not when that became certain.
-        forced: the caller is still speaking; the utterance was cut at its greatest length.
     """
 
     began: float
     ended: float
-    forced: bool = False
 
 
 Activity = SpeechBegan | SpeechEnded
@@ -191,10 +189,12 @@ class Endpointer:
     def _dated_back(self) -> int:
         """The number of the frame in which the sound of the present run left the floor."""
         first = max(self._closed, self._frames - len(self._levels))
-        onset = max(self._run_start, first)
+        onset = at = max(self._run_start, first)
         audible = self._audible()
-        while onset > first and self._levels[onset - 1 - self._frames] > audible:
-            onset -= 1
+        while at > first and onset - at <= _ONSET_GAP_FRAMES:
+            at -= 1
+            if self._levels[at - self._frames] > audible:
+                onset = at
         return onset
 
     def _audible(self) -> float:
@@ -202,18 +202,14 @@ class Endpointer:
 
     def _look_for_end(self, level: float, *, is_steady: bool) -> tuple[Activity, ...]:
         self._peak = max(self._peak, level)
-        if is_steady:
-            # It turned out to be noise some time ago.
-            self._ended = max(self._began + 1, min(self._ended, self._frames - _STEADY_FRAMES))
-        elif level > self._audible():
+        if level > self._audible() and not is_steady:
             self._ended = self._frames
         is_cut = self._frames - self._began >= self._max_frames
         if self._frames - self._ended < self._end_of_turn_frames and not is_cut:
             return ()
         self._speaking = False
         self._closed = self._frames
-        is_forced = is_cut and self._frames - self._ended < self._end_of_turn_frames
-        return (SpeechEnded(self._began * FRAME_SECONDS, self._ended * FRAME_SECONDS, forced=is_forced),)
+        return (SpeechEnded(self._began * FRAME_SECONDS, self._ended * FRAME_SECONDS),)
 
 
 class _Floor:
@@ -275,8 +271,8 @@ def _level_meter() -> Callable[[bytes], float]:
 
     def level_of(frame: bytes) -> float:
         samples = frombuffer(frame, pcm).astype(single)
-        low = shapes.dot(samples)
-        power = float(samples.dot(samples)) - float(low.dot(low))
-        return 10 * log10(power + one_lsb) - full_scale if power > 0 else 10 * log10(one_lsb) - full_scale
+        samples -= shapes.dot(samples).dot(shapes)
+        power = (float(samples.dot(samples)) + float(samples[1:].dot(samples[:-1]))) / 2
+        return 10 * log10(max(power, 0.0) + one_lsb) - full_scale
 
     return level_of
