@@ -91,6 +91,17 @@ def refuse(node: Node, message: str) -> Refused:
     return Refused([Problem(node.line, node.column, message)])
 
 
+def cut(text: str) -> str:
+    """A text from a file as a message shows it: not too long, and nothing in it that a terminal would obey."""
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)
+
+
+def quoted(text: str) -> str:
+    """`cut`, in quotes."""
+    return f'"{cut(text)}"'
+
+
 def scalar_value(node: ScalarNode) -> str | int | float | bool | None:
     """What a scalar means by the core schema of YAML 1.2.
 
@@ -110,12 +121,12 @@ def scalar_value(node: ScalarNode) -> str | int | float | bool | None:
         # Longer ones are slow to convert, and no client could read them.
         number = int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) <= 24 else 2**64
         if abs(number) >= 2**63:
-            raise refuse(node, f"the number {_cut(text)} is too large: whole numbers have at most 64 bits")
+            raise refuse(node, f"the number {cut(text)} is too large: whole numbers have at most 64 bits")
         return number
     if _FLOAT.fullmatch(text):
         value = math.nan if "n" in text.lower() else float(text)
         if not math.isfinite(value):
-            raise refuse(node, f"the number {_cut(text)} is not a finite one")
+            raise refuse(node, f"the number {cut(text)} is not a finite one")
         return value
     return text
 
@@ -209,10 +220,6 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str) -> Problem:
     if begun and error.context_mark and error.context_mark.line + 1 < line:
         begun += f" that begins in line {error.context_mark.line + 1}"
     return Problem(line, column, f"not valid YAML: {found}{begun}")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 class _Open:
@@ -323,9 +330,9 @@ class _Tree:
         except Refused:
             value = 0
         if not isinstance(value, str):
-            return self._skip(node, f'keys are texts: write "{_cut(node.text)}" in quotes')
+            return self._skip(node, f"keys are texts: write {quoted(node.text)} in quotes")
         if node.text in parent.keys:
-            return self._skip(node, f'the key "{_cut(node.text)}" is already there, in line {parent.keys[node.text]}')
+            return self._skip(node, f"the key {quoted(node.text)} is already there, in line {parent.keys[node.text]}")
         parent.keys[node.text] = node.line
         return node
 
@@ -335,7 +342,7 @@ class _Tree:
 
     def _refuse_tag(self, event: yaml.ScalarEvent | yaml.SequenceStartEvent | yaml.MappingStartEvent) -> None:
         if event.tag is not None:
-            found = _cut(event.tag.replace("tag:yaml.org,2002:", "!!"))
+            found = cut(event.tag.replace("tag:yaml.org,2002:", "!!"))
             self.problems.append(Problem(*_place(event), f"the tag {found} is not supported: leave it out"))
 
     def _count(self, event: yaml.Event, values: int) -> None:

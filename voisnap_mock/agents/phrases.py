@@ -1,7 +1,7 @@
 """Words as a dialogue compares them: case, punctuation, accents' encodings and the spelling of digits do not matter.
 
 Speech recognisers write `four one seven nine` where a person types `4179`; both sides of a comparison are brought to
-digits, so a script may use either.
+digits, so a script may use either. What sounds like a digit among digits is one: recognisers do not know better.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ _DIGITS = {
     "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4",
     "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
 }  # fmt: skip
-_OH = ("oh", "o")
+_ZEROS = ("oh", "o")
+_SOUND_LIKE_DIGITS = {"oh": "0", "o": "0", "for": "4", "to": "2", "too": "2"}
+_DIGITS_OF_A_NUMBER = 3
 
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _WORD_IN_TEXT = re.compile(r"\w+")
@@ -71,16 +73,36 @@ def with_digits(text: str) -> str:
 
 
 def _digits(words: list[str]) -> list[str]:
-    digits = [_DIGITS.get(word, word) for word in words]
-    # "oh" is a zero only beside another digit: "four oh seven", but not "oh, hello".
-    for index, word in enumerate(words):
-        if word in _OH and any(_is_digit(digits, near) for near in (index - 1, index + 1)):
-            digits[index] = "0"
+    """The same words, those that are digits in their place as digits."""
+    certain = [_DIGITS.get(word, word if len(word) == 1 and word.isdigit() else "") for word in words]
+    digits = [digit or word for digit, word in zip(certain, words, strict=True)]
+    start = 0
+    while start < len(words):
+        end = start
+        while end < len(words) and (certain[end] or words[end] in _SOUND_LIKE_DIGITS):
+            end += 1
+        for index in range(start, end):
+            if not certain[index] and _is_meant_as_digit(words, index, run=(start, end), certain=certain):
+                digits[index] = _SOUND_LIKE_DIGITS[words[index]]
+        start = end + 1
     return digits
 
 
-def _is_digit(words: list[str], index: int) -> bool:
-    return 0 <= index < len(words) and len(words[index]) == 1 and words[index].isdigit()
+def _is_meant_as_digit(words: list[str], index: int, *, run: tuple[int, int], certain: list[str]) -> bool:
+    """Whether a word that sounds like a digit is one, in a run of digits and such words.
+
+    "oh" beside a digit is a zero. "for" and "to" are what a recogniser makes of four and two in a longer number; they
+    stay words where a sentence would have them: "from nine to five", "a refund for one two three".
+    """
+    start, end = run
+    digits = sum(1 for digit in certain[start:end] if digit)
+    if words[index] in _ZEROS:
+        return digits >= 1
+    if digits < _DIGITS_OF_A_NUMBER:
+        return False
+    if index == start:
+        return start == 0 or words[start - 1] in ("is", "number")
+    return index < end - 1 or end == len(words)
 
 
 def _unicode_words(folded: str) -> list[str]:

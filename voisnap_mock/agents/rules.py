@@ -7,28 +7,11 @@ import warnings
 from collections.abc import Iterator
 
 from voisnap_mock.agents import script
-from voisnap_mock.agents.nodes import ListNode, MapNode, Node, Refused, ScalarNode, refuse
+from voisnap_mock.agents.combining import Either, Key, ListOf, MappingOf, Reading, Record, Tagged, Whole, one_or_more
+from voisnap_mock.agents.nodes import ListNode, MapNode, Node, Refused, ScalarNode, cut, quoted, refuse
 from voisnap_mock.agents.phrases import words_of
 from voisnap_mock.agents.script import HOME, Action, EndReason, Rule
-from voisnap_mock.agents.shape import (
-    AnyJson,
-    AnyScalar,
-    Choice,
-    Duration,
-    Either,
-    Integer,
-    Key,
-    ListOf,
-    MappingOf,
-    Note,
-    Only,
-    Reading,
-    Record,
-    Shape,
-    Tagged,
-    Text,
-    Whole,
-)
+from voisnap_mock.agents.shape import AnyJson, AnyScalar, Choice, Duration, Integer, Note, Only, Shape, Text
 from voisnap_mock.agents.templates import TemplateError, names_in
 from voisnap_mock.errors import Problem
 
@@ -51,10 +34,6 @@ def _template(text: str, node: Node, notes: list[Note]) -> str:
 TEMPLATE = Reading(Text(), _template)
 
 # --- What an agent does ---------------------------------------------------------------------------------------
-
-
-def _of_one(item: Action, node: Node, notes: list[Note]) -> tuple[Action, ...]:
-    return (item,)
 
 
 def _spoken(text: str, node: Node, notes: list[Note]) -> Action:
@@ -119,8 +98,7 @@ SAY_ITEM: Shape[Action] = Either(
         ),
     )
 )
-SAY_LIST = ListOf(SAY_ITEM, least=1, of="texts, prompts, pauses, events or tools")
-SAY: Shape[tuple[Action, ...]] = Either((Reading(SAY_ITEM, _of_one), SAY_LIST))
+SAY: Shape[tuple[Action, ...]] = one_or_more(SAY_ITEM, of="texts, prompts, pauses, events or tools")
 
 TRANSFER: Shape[script.Transfer] = Either(
     (
@@ -153,10 +131,14 @@ _ENDS = (
 def _phrase_or_pattern(text: str, node: Node, notes: list[Note]) -> str | re.Pattern[str]:
     if not text.startswith("/"):
         if not words_of(text):
-            raise refuse(node, f'"{text}" has no letter and no digit, so nobody can say it: a /pattern/ may match it')
+            raise refuse(
+                node, f"{quoted(text)} has no letter and no digit, so nobody can say it: a /pattern/ may match it"
+            )
         return text
     if len(text) < 3 or not text.endswith("/"):
-        raise refuse(node, f'expected a pattern between slashes, such as "/order (?P<order>\\\\d+)/", found "{text}"')
+        raise refuse(
+            node, f'expected a pattern between slashes, such as "/order (?P<order>\\d+)/", found {quoted(text)}'
+        )
     # Named before the pattern is known to be good: a bad one must not make its templates look wrong, too.
     notes.extend(Note("capture", name, node) for name in re.findall(r"\(\?P<(\w+)>", text))
     try:
@@ -165,7 +147,7 @@ def _phrase_or_pattern(text: str, node: Node, notes: list[Note]) -> str | re.Pat
             warnings.simplefilter("ignore")
             return re.compile(text[1:-1], re.IGNORECASE)
     except (re.error, OverflowError, RecursionError) as error:
-        raise refuse(node, f"bad pattern {text[:60]}: {error}") from error
+        raise refuse(node, f"bad pattern {cut(text)}: {cut(str(error))}") from error
 
 
 def _hear(heard: tuple[str | re.Pattern[str], ...], node: Node, notes: list[Note]) -> script.Hear:
@@ -176,15 +158,7 @@ def _hear(heard: tuple[str | re.Pattern[str], ...], node: Node, notes: list[Note
 
 
 _HEARD = Reading(Text(), _phrase_or_pattern)
-HEAR = Reading(
-    Either(
-        (
-            Reading(_HEARD, lambda item, node, notes: (item,)),
-            ListOf(_HEARD, least=1, of="phrases and /patterns/"),
-        )
-    ),
-    _hear,
-)
+HEAR = Reading(one_or_more(_HEARD, of="phrases and /patterns/"), _hear)
 
 
 def _number_of_keys(number: int, node: Node, notes: list[Note]) -> script.Dtmf:
@@ -203,12 +177,11 @@ DTMF: Shape[script.Dtmf] = Either(
 
 SILENCE = Reading(Duration("100ms", "1h"), lambda after, node, notes: script.Silence(after))
 
-_ALTERNATIVE: Shape[tuple[Action, ...]] = SAY
 ELSE: Shape[tuple[tuple[Action, ...], ...]] = Either(
     (
         Only(None, ((),)),
         Reading(SAY_ITEM, lambda item, node, notes: ((item,),)),
-        ListOf(_ALTERNATIVE, least=1, of="alternatives"),
+        ListOf(SAY, least=1, of="alternatives"),
     )
 )
 
@@ -218,14 +191,21 @@ WHEN = Record(
     (
         Key(
             "language",
-            Either((Reading(_LANGUAGE, lambda tag, node, notes: (tag,)), ListOf(_LANGUAGE, least=1))),
+            Either(
+                (Reading(_LANGUAGE, lambda tag, node, notes: (tag,)), ListOf(_LANGUAGE, least=1, of="language tags"))
+            ),
             "any of these languages of the chat; en also covers en-GB",
         ),
         Key(
             "metadata",
             MappingOf(
                 Text(),
-                Either((Reading(AnyScalar(), lambda value, node, notes: (value,)), ListOf(AnyScalar(), least=1))),
+                Either(
+                    (
+                        Reading(AnyScalar(), lambda value, node, notes: (value,)),
+                        ListOf(AnyScalar(), least=1, of="such values"),
+                    )
+                ),
                 least=1,
                 of="paths and the values that fit",
             ),
@@ -378,9 +358,9 @@ def _said_by(trigger: script.Trigger) -> Iterator[tuple[str, str]]:
     match trigger:
         case script.Hear():
             for phrase in trigger.phrases:
-                yield f"hear {words_of(phrase)}", f'"{phrase}"'
+                yield f"hear {words_of(phrase)}", quoted(phrase)
             for pattern in trigger.patterns:
-                yield f"hear /{pattern.pattern}/", f"/{pattern.pattern}/"
+                yield f"hear /{pattern.pattern}/", cut(f"/{pattern.pattern}/")
         case script.Dtmf():
             yield f"dtmf {trigger.digits}", f'the keys "{trigger.digits}"'
         case script.Silence():
@@ -397,7 +377,7 @@ def _reachable(rules: tuple[Rule, ...], node: Node, notes: list[Note]) -> tuple[
         mine = {key: shown for trigger in rule.triggers for key, shown in _said_by(trigger)}
         for key, shown in mine.items():
             if key in taken:
-                message = f"{shown} never gets here: the rule in line {taken[key]} takes it first"
+                message = f"already taken by the rule in line {taken[key]}: {shown}"
                 problems.append(Problem(where.line, where.column, message))
         if rule.when is None:
             taken = dict.fromkeys(mine, rule.line) | taken

@@ -11,28 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from voisnap_mock.agents import script
-from voisnap_mock.agents.nodes import ListNode, Node, refuse
+from voisnap_mock.agents.combining import Either, Key, ListOf, MappingOf, Reading, Record, Whole
+from voisnap_mock.agents.nodes import ListNode, Node, cut, quoted, refuse
 from voisnap_mock.agents.rules import RULES, SAY, SCRIPT, excludes, keys_of
 from voisnap_mock.agents.script import HOME, AgentScript, AgentsFile
-from voisnap_mock.agents.shape import (
-    Choice,
-    Duration,
-    Either,
-    Flag,
-    Integer,
-    Key,
-    ListOf,
-    MappingOf,
-    Note,
-    Number,
-    Only,
-    Reading,
-    Record,
-    Shape,
-    Text,
-    Whole,
-    did_you_mean,
-)
+from voisnap_mock.agents.shape import Choice, Duration, Flag, Integer, Note, Number, Only, Shape, Text, did_you_mean
 from voisnap_mock.errors import Problem
 
 _FIXED_NAMES = ("userName", "language", "metadata", "message.metadata")
@@ -86,7 +69,7 @@ def _check_agent(whole: Whole) -> Iterator[Problem]:
     for note in whole.notes:
         if note.kind == "goto" and note.text not in (*states, HOME):
             hint = did_you_mean(note.text, [*states, HOME]) if states else ": this agent has no states"
-            yield Problem(note.node.line, note.node.column, f'there is no state "{note.text}"{hint}')
+            yield Problem(note.node.line, note.node.column, f"there is no state {quoted(note.text)}{hint}")
     yield from _check_templates(whole)
 
 
@@ -99,7 +82,7 @@ def _check_templates(whole: Whole) -> Iterator[Problem]:
         is_known = note.text in (*captures, *_FIXED_NAMES) or note.text.startswith(("metadata.", "message.metadata."))
         if note.kind == "template" and not is_known:
             hint = did_you_mean(note.text, [*captures, *_FIXED_NAMES])
-            yield Problem(note.node.line, note.node.column, f'nothing sets "{{{{ {note.text} }}}}"{hint}')
+            yield Problem(note.node.line, note.node.column, f'nothing sets "{{{{ {cut(note.text)} }}}}"{hint}')
 
 
 def _agent(**values: object) -> AgentScript:
@@ -171,7 +154,7 @@ def _different(users: tuple[script.User, ...], node: Node, notes: list[Note]) ->
     known: set[str] = set()
     for user, where in zip(users, node.items, strict=True):
         if user.email.casefold() in known:
-            raise refuse(where, f'there is already a user "{user.email}"')
+            raise refuse(where, f"there is already a user {quoted(user.email)}")
         known.add(user.email.casefold())
     return users
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from voisnap_mock.agents.nodes import quoted
+
 _TEMPLATE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _NAME = re.compile(r"\s*([^\W\d]\w*(?:\.[\w-]+)*)\s*")
 
@@ -26,7 +28,7 @@ def names_in(text: str) -> Iterator[str]:
     for template in _TEMPLATE.finditer(text):
         name = _NAME.fullmatch(template[1])
         if name is None:
-            raise TemplateError(f'expected a name between "{{{{" and "}}}}", found "{template[1].strip()[:40]}"')
+            raise TemplateError(f'expected a name between "{{{{" and "}}}}", found {quoted(template[1].strip())}')
         yield name[1]
     if "{{" in _TEMPLATE.sub("", text):
         raise TemplateError('"{{" without "}}"')
