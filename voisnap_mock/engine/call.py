@@ -26,7 +26,7 @@ The state follows from what is going on, so it cannot contradict it:
 | SPEAKING  | Transcribed                      | SPEAKING  | CallerTranscript (final); waits as the next turn          |
 | SPEAKING  | reply played to its end          | LISTENING | AgentTranscript (final), transfer or end, the next turn   |
 | any live  | key that completes a sequence    | SPEAKING  | the reply breaks off (or ends first), the key's answer    |
-| any live  | another key                      | the same  | waits for the next one until the inter-digit time-out     |
+| any live  | another key                      | the same  | may wait for the next one until the inter-digit time-out  |
 | any live  | max_duration, HangupRequested    | ENDED     | the reply breaks off, SessionEnded                        |
 | any live  | Detached                         | the same  | the caller's silence does not count                       |
 | any live  | Resumed                          | the same  | SessionResumed; the silence counts anew                   |
@@ -230,8 +230,7 @@ class Call:
                     effects += self._reply.advance(self._now)
                     effects += self._after_reply()
                 case _Due.DIGITS:
-                    self._digits_at = None
-                    effects += self._take_turn(self._dialogue.digits_timed_out(), self._now)
+                    effects += self._take_turn(self._await_digits(self._dialogue.digits_timed_out()), self._now)
                 case _Due.LAPSE:
                     effects += self._utterances.lapse(self._now)
                     self._note_speech_end()
@@ -285,7 +284,7 @@ class Call:
         match given:
             case Started():
                 self._state = None
-                self._patience.started_at = self._patience.quiet_since = self._now
+                self._patience.start(self._now)
                 started = Emit(SessionStarted(self._script.name))
                 return [started, *self._speak(self._dialogue.greet(), self._now)]
             case Failed():
@@ -395,13 +394,18 @@ class Call:
         self._dialogue.spoke()
         self._patience.heard_until(self._now)
         effects: list[SessionEffect] = [Note("caller.digit", {"digit": digit})]
-        turn = self._dialogue.press(digit)
-        self._digits_at = None if turn is not None else round(self._now + self._dialogue.inter_digit_timeout, DIGITS)
+        turn = self._await_digits(self._dialogue.press(digit))
         if turn is not None and self._reply is not None and self._script.barge_in is not None:
             effects += self._break_off()
             if self._state is CallState.ENDED:
                 return effects
         return effects + self._take_turn(turn, self._now)
+
+    def _await_digits(self, turn: Turn | None) -> Turn | None:
+        """Wait for the next key, if the dialogue wants more."""
+        wants_more = bool(self._dialogue.pending_digits)
+        self._digits_at = round(self._now + self._dialogue.inter_digit_timeout, DIGITS) if wants_more else None
+        return turn
 
     # --- Speaking -------------------------------------------------------------------------------------------------
 
@@ -456,8 +460,7 @@ class Call:
         if self._reply is None or not self._reply.is_over:
             return []
         self._reply = None
-        if not self._is_no_input:
-            self._patience.heard_until(self._now)
+        self._patience.heard_until(self._now, is_no_input=self._is_no_input)
         return self._finish_turn() or self._answer_waiting()
 
     def _finish_turn(self) -> list[SessionEffect]:

@@ -203,7 +203,7 @@ class Chat:
         match given:
             case Started():
                 self._state = None
-                self._patience.started_at = self._patience.quiet_since = self._now
+                self._patience.start(self._now)
                 return [Emit(SessionStarted(self._script.name)), *self._begin(self._dialogue.greet())]
             case Failed():
                 self._state = ChatState.ENDED
@@ -326,8 +326,7 @@ class Chat:
         writing = self._writing
         assert writing is not None
         effects = self._break_off()
-        if not writing.is_no_input:
-            self._patience.heard_until(self._now)
+        self._patience.heard_until(self._now, is_no_input=writing.is_no_input)
         effects += self._finish_turn(writing.turn)
         if self._state is None and self._waiting:
             effects += self._answer(self._waiting.popleft())

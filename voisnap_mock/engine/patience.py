@@ -21,12 +21,11 @@ class Limit(Enum):
 class Patience:
     """Counts silence from the end of the caller's last speech or of the agent's last reply, whichever is later.
 
-    A reply that a silence rule gave is no such reply: it leaves `quiet_since` alone, so it neither restarts
-    `max_idle` nor puts off a later silence rule.
+    The answer of a silence rule puts off the next silence rule, but not `max_idle`.
 
     Attributes:
         max_idle, max_duration: seconds; None is no limit.
-        started_at, quiet_since: call time.
+        started_at, quiet_since, idle_since: call time.
         is_suspended: the connection is lost: nobody can break the silence, so it does not count.
 
     Source: Assumed, the documentation has no silence rules; its reasons `timeout` and the like are a client's.
@@ -36,11 +35,18 @@ class Patience:
     max_duration: float | None
     started_at: float = 0.0
     quiet_since: float = 0.0
+    idle_since: float = 0.0
     is_suspended: bool = False
 
-    def heard_until(self, at: float) -> None:
-        """Somebody was heard until `at`."""
+    def start(self, at: float) -> None:
+        """The session begins."""
+        self.started_at = self.quiet_since = self.idle_since = at
+
+    def heard_until(self, at: float, *, is_no_input: bool = False) -> None:
+        """Somebody was heard until `at`; with `is_no_input` it was the agent, answering the silence."""
         self.quiet_since = max(self.quiet_since, at)
+        if not is_no_input:
+            self.idle_since = max(self.idle_since, at)
 
     def next_limit(self, *, is_quiet: bool, next_silence: float | None) -> tuple[float, Limit] | None:
         """The limit that comes first, and when; it may lie in the past when the silence had not counted till now."""
@@ -49,7 +55,7 @@ class Patience:
             if next_silence is not None:
                 found = (round(self.quiet_since + next_silence, DIGITS), Limit.SILENCE_RULE)
             if self.max_idle is not None:
-                idle = round(self.quiet_since + self.max_idle, DIGITS)
+                idle = round(self.idle_since + self.max_idle, DIGITS)
                 if found is None or idle < found[0]:
                     found = (idle, Limit.IDLE)
         if self.max_duration is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from voisnap_mock.clock import Clock, Timer
@@ -29,9 +30,9 @@ class Listener(Protocol):
 
     def accept(self, pcm: bytes) -> None: ...
 
-    def partial(self) -> Transcript | None: ...
+    def partial(self, expected: str | None = None) -> Transcript | None: ...
 
-    def finish(self, speech_seconds: float, expected: str | None) -> Transcript | None: ...
+    def finish(self, speech_seconds: float, expected: str | None = None) -> Transcript | None: ...
 
 
 class Hearing(Protocol):
@@ -50,6 +51,7 @@ class EarQueue:
         hearing: makes the agent's ears; called in the worker, for it may have to load a model.
         answer: takes what was heard.
         note: journals what no machine needs to know.
+        settled: called whenever a job is done and its answer taken.
     """
 
     def __init__(
@@ -61,7 +63,9 @@ class EarQueue:
         timeout: float,
         answer: Callable[[Answer], None],
         note: Callable[..., object],
+        settled: Callable[[], None],
     ) -> None:
+        self._settled = settled
         self._make_hearing = hearing
         self._crew = crew
         self._clock = clock
@@ -72,6 +76,7 @@ class EarQueue:
         self._is_busy = False
         self._is_closed = False
         self._given_up = 0
+        self._owed = 0
         self._timers: dict[int, Timer] = {}
         # Only the worker touches these, and there is never more than one job of this queue at work.
         self._hearing: Hearing | None = None
@@ -80,18 +85,13 @@ class EarQueue:
 
     @property
     def owes_an_answer(self) -> bool:
-        """Something is still at work or waits for it."""
-        return self._is_busy or bool(self._jobs)
-
-    def warm_up(self) -> None:
-        """Make the ears ready before they are needed."""
-        if not self._is_busy:
-            self._is_busy = True
-            self._crew.submit(self._get_hearing, self._warmed_up)
+        """An answer is still to come, or so much work that audio may get lost."""
+        return bool(self._owed) or len(self._jobs) > _MOST_JOBS // 2
 
     def feed(self, order: Recognize | FinishRecognition) -> None:
         if order.utterance <= self._given_up or self._is_closed:
             return
+        self._owed += _is_answered(order)
         if isinstance(order, FinishRecognition):
             self._timers[order.utterance] = self._clock.call_at(
                 self._clock.monotonic() + self._timeout, lambda: self._time_out(order.utterance)
@@ -105,6 +105,7 @@ class EarQueue:
         """Hear nothing more."""
         self._is_closed = True
         self._jobs.clear()
+        self._owed = 0
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -113,6 +114,7 @@ class EarQueue:
         for at, job in enumerate(self._jobs):
             if isinstance(job, Recognize):
                 del self._jobs[at]
+                self._owed -= _is_answered(job)
                 self._note("hearing.audio_dropped", utterance=job.utterance, bytes=len(job.pcm), waiting=_MOST_JOBS)
                 return
 
@@ -121,19 +123,17 @@ class EarQueue:
             return
         while self._jobs:
             job = self._jobs.popleft()
-            if job.utterance > self._given_up:
+            if job.utterance <= self._given_up:
+                self._owed -= _is_answered(job)
+            else:
                 self._is_busy = True
-                self._crew.submit(lambda: self._work(job), lambda outcome: self._done(job.utterance, outcome))
+                self._crew.submit(partial(self._work, job), partial(self._done, job))
                 return
 
-    def _warmed_up(self, outcome: object) -> None:
+    def _done(self, job: Recognize | FinishRecognition, outcome: Answer | BaseException | None) -> None:
         self._is_busy = False
-        if isinstance(outcome, BaseException):
-            self._note("hearing.failed", message=_say(outcome))
-        self._go_on()
-
-    def _done(self, utterance: int, outcome: Answer | BaseException | None) -> None:
-        self._is_busy = False
+        self._owed -= _is_answered(job)
+        utterance = job.utterance
         if self._is_closed:
             return
         if isinstance(outcome, BaseException):
@@ -142,6 +142,7 @@ class EarQueue:
         if outcome is not None and utterance > self._given_up:
             self._settle(outcome)
         self._go_on()
+        self._settled()
 
     def _settle(self, answer: Answer) -> None:
         if not isinstance(answer, PartlyHeard):
@@ -159,6 +160,7 @@ class EarQueue:
         message = f"Speech recognition gave no answer within {self._timeout:g} s."
         self._note("hearing.timed_out", utterance=utterance, timeout=self._timeout)
         self._settle(RecognitionFailed(utterance, FAILURE, message))
+        self._settled()
 
     # --- In the worker thread -------------------------------------------------------------------------------------
 
@@ -173,11 +175,15 @@ class EarQueue:
             self._utterance = job.utterance
         if isinstance(job, Recognize):
             self._listener.accept(job.pcm)
-            partial = self._listener.partial() if job.wants_partial else None
-            return None if partial is None else PartlyHeard(job.utterance, partial)
+            heard = self._listener.partial(job.expected) if job.wants_partial else None
+            return None if heard is None else PartlyHeard(job.utterance, heard)
         transcript = self._listener.finish(job.speech_seconds, job.expected)
         self._listener = None
         return Transcribed(job.utterance, transcript or Transcript(""))
+
+
+def _is_answered(job: Recognize | FinishRecognition) -> bool:
+    return isinstance(job, FinishRecognition) or job.wants_partial
 
 
 def _say(error: BaseException) -> str:

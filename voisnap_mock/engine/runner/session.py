@@ -2,13 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections import deque
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, Literal, Protocol, assert_never, cast
 
 from voisnap_mock.agents.script import AgentScript, EndReason
-from voisnap_mock.engine.events import ChatInput, SessionEvent, SessionId, VoiceInput
+from voisnap_mock.audio.frames import CALLER_FRAME_BYTES, Framer
+from voisnap_mock.clock import Clock, Timer
+from voisnap_mock.engine.events import (
+    AbandonSynthesis,
+    AgentMessage,
+    AgentTranscript,
+    AgentTyping,
+    AudioArrived,
+    AudioReady,
+    CallerTranscript,
+    Deadline,
+    Detached,
+    Emit,
+    EventPushed,
+    FinishRecognition,
+    HangupRequested,
+    Note,
+    Recognize,
+    Resumed,
+    SessionEffect,
+    SessionEnded,
+    SessionEvent,
+    SessionFailed,
+    SessionId,
+    SessionResumed,
+    SessionStarted,
+    Started,
+    Synthesize,
+    TransferStarted,
+    UserMessage,
+)
+from voisnap_mock.engine.runner.hearing import EarQueue
+from voisnap_mock.engine.runner.pace import Input, Pace, PaceFactory
+from voisnap_mock.engine.runner.voicing import VoiceDesk
+from voisnap_mock.journal import Journal
 
 Channel = Literal["voice", "chat", "webrtc"]
 Status = Literal["live", "waiting", "ended"]
+
+_MOST_MISSED = 1_000
+
+_KINDS: dict[type[SessionEvent], str] = {
+    SessionStarted: "session.started",
+    SessionResumed: "session.resumed",
+    CallerTranscript: "caller.transcript",
+    AgentTranscript: "agent.transcript",
+    AgentTyping: "agent.typing",
+    AgentMessage: "agent.message",
+    UserMessage: "caller.message",
+    TransferStarted: "transfer.started",
+    EventPushed: "event.pushed",
+    SessionFailed: "session.failed",
+    SessionEnded: "session.ended",
+}
+_FIELDS = {event: tuple(field.name for field in fields(event)) for event in _KINDS}
 
 
 class Outlet(Protocol):
@@ -19,6 +73,25 @@ class Outlet(Protocol):
         ...
 
 
+class Machine(Protocol):
+    """A `Call` or a `Chat`."""
+
+    @property
+    def is_over(self) -> bool: ...
+
+    def receive(self, given: Any, now: float) -> list[SessionEffect]: ...
+
+    def advance(self, now: float) -> list[SessionEffect]: ...
+
+    def next_deadline(self) -> Deadline | None: ...
+
+
+class Workers(Protocol):
+    """Makes the ear and the voice of a session; a chat has neither."""
+
+    def __call__(self, session: Session, pace: Pace) -> tuple[EarQueue, VoiceDesk]: ...
+
+
 class Session:
     """A session under way. `SessionTable` makes it; all methods are called on the server's loop.
 
@@ -27,38 +100,219 @@ class Session:
 
     Attributes:
         id: equal to the `conversationId`.
-        status: `waiting` while its connection is lost.
-        reason: why it ended, None while it lives.
+        started_at: seconds since 1970; None before the start.
+        duration: seconds of call time; None while it lives.
+        reason: why it ended; None while it lives, or when it was given up before it began.
     """
 
-    id: SessionId
-    tenant_id: str
-    channel: Channel
-    script: AgentScript
+    def __init__(
+        self,
+        session_id: SessionId,
+        script: AgentScript,
+        machine: Machine,
+        *,
+        tenant_id: str,
+        channel: Channel,
+        outlet: Outlet,
+        clock: Clock,
+        journal: Journal,
+        pace: PaceFactory,
+        workers: Workers | None,
+        resume_window: float,
+        forget: Callable[[Session], None],
+    ) -> None:
+        self.id = session_id
+        self.tenant_id = tenant_id
+        self.channel: Channel = channel
+        self.script = script
+        self.started_at: float | None = None
+        self.duration: float | None = None
+        self.reason: EndReason | None = None
+        self._machine = machine
+        self._outlet: Outlet | None = outlet
+        self._clock = clock
+        self._journal = journal
+        self._resume_window = resume_window
+        self._forget = forget
+        self._framer = Framer(CALLER_FRAME_BYTES)
+        self._missed: deque[SessionEvent] = deque()
+        self._window: Timer | None = None
+        self._is_over = False
+        # While effects are carried out, an outlet may hand in something new: it waits its turn here.
+        self._is_stepping = False
+        self._waiting: deque[tuple[Input | None, float]] = deque()
+        self._pace = pace(self)
+        self._ear: EarQueue | None = None
+        self._voice: VoiceDesk | None = None
+        if workers is not None:
+            self._ear, self._voice = workers(self, self._pace)
+
+    # --- For hubs and the control API -----------------------------------------------------------------------------
 
     @property
     def status(self) -> Status:
-        raise NotImplementedError
-
-    @property
-    def reason(self) -> EndReason | None:
-        raise NotImplementedError
+        """`waiting` while its connection is lost."""
+        if self._is_over:
+            return "ended"
+        return "waiting" if self._outlet is None else "live"
 
     @property
     def t(self) -> float:
         """Call time now, in seconds; 0.0 before the start, the duration after the end."""
-        raise NotImplementedError
+        return self._pace.t
 
-    def receive(self, given: VoiceInput | ChatInput) -> None:
+    def receive(self, given: Input) -> None:
         """Hand in what the client did. Does not block.
 
         Caller audio may come in pieces of any whole number of samples.
         """
-        raise NotImplementedError
+        if self._is_over:
+            return
+        if isinstance(given, AudioArrived):
+            for frame in self._framer.push(given.pcm):
+                self._pace.receive(AudioArrived(frame))
+            return
+        if isinstance(given, Started):
+            if self.started_at is not None:
+                return
+            self.started_at = self._clock.wall()
+            self._pace.start()
+        self._pace.receive(given)
 
     def detach(self, outlet: Outlet) -> None:
         """The connection behind `outlet` is gone: wait for another one until the resume window closes.
 
-        Does nothing when another outlet has taken over, or when the session has ended.
+        Does nothing when another outlet has taken over, or when the session has ended. A session that was not yet
+        started, and one of WebRTC, ends at once.
+
+        Source: Assumed for the length of the window (30 s of real time); the documentation has a "retry window".
         """
-        raise NotImplementedError
+        if self._is_over or outlet is not self._outlet:
+            return
+        self._outlet = None
+        self._framer = Framer(CALLER_FRAME_BYTES)
+        self.note("session.detached", resume_window=self._resume_window)
+        if self.started_at is None or self.channel == "webrtc":
+            self.receive(HangupRequested(EndReason.DISCONNECTED))
+            return
+        self._window = self._clock.call_at(
+            self._clock.monotonic() + self._resume_window,
+            lambda: self.receive(HangupRequested(EndReason.DISCONNECTED)),
+        )
+        self.receive(Detached())
+
+    def attach(self, outlet: Outlet) -> Outlet | None:
+        """Go on over a new connection, which first gets `SessionResumed` and then what was missed.
+
+        Returns the outlet that was attached till now, if any; it gets nothing more. `SessionTable.resume` checks
+        whether this may be, and calls it.
+        """
+        displaced, self._outlet = self._outlet, outlet
+        if self._window is not None:
+            self._window.cancel()
+            self._window = None
+        self._framer = Framer(CALLER_FRAME_BYTES)
+        if displaced is not None:
+            self.note("session.taken_over")
+        self.receive(Resumed())
+        return displaced
+
+    def note(self, kind: str, **details: Any) -> None:
+        """Write something about this session into the journal."""
+        self._journal.append(kind, tenant_id=self.tenant_id, call_id=self.id, t=round(self._pace.t, 3), **details)
+
+    # --- For its pace ---------------------------------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """It has ended, and everything of it has been stopped."""
+        return self._is_over
+
+    def next_deadline(self) -> Deadline | None:
+        """What the machine waits for."""
+        return self._machine.next_deadline()
+
+    def step(self, given: Input | None, t: float) -> None:
+        """Let the machine take an input, or only the time, and carry out what it orders."""
+        self._waiting.append((given, t))
+        if self._is_stepping:
+            return
+        self._is_stepping = True
+        try:
+            while self._waiting and not self._is_over:
+                given, t = self._waiting.popleft()
+                machine = self._machine
+                effects = machine.advance(t) if given is None else machine.receive(given, t)
+                for effect in effects:
+                    self._carry_out(effect, t)
+                if machine.is_over:
+                    self._stop()
+        finally:
+            self._is_stepping = False
+
+    # --- Effects --------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, effect: SessionEffect, t: float) -> None:
+        match effect:
+            case Emit(event=event):
+                self._emit(event, t)
+            case Note(kind=kind, details=details):
+                self._write(kind, t, details)
+            case Recognize() | FinishRecognition():
+                assert self._ear is not None
+                self._ear.feed(effect)
+            case Synthesize():
+                assert self._voice is not None
+                self._voice.make(effect)
+            case AbandonSynthesis(reply=reply):
+                assert self._voice is not None
+                self._voice.abandon(reply)
+            case _:
+                assert_never(effect)
+
+    def _emit(self, event: SessionEvent, t: float) -> None:
+        outlet = self._outlet
+        if type(event) is AudioReady:
+            # Not journaled, and not kept for later: fifty a second, and stale at once.
+            if outlet is not None:
+                outlet.deliver(event)
+            return
+        if isinstance(event, SessionEnded):
+            self.reason, self.duration = event.reason, event.duration
+        self._write(_KINDS[type(event)], t, {name: getattr(event, name) for name in _FIELDS[type(event)]})
+        if outlet is None:
+            self._miss(event)
+            return
+        outlet.deliver(event)
+        if isinstance(event, SessionResumed) and self._missed:
+            missed, self._missed = self._missed, deque()
+            for late in missed:
+                outlet.deliver(late)
+
+    def _miss(self, event: SessionEvent) -> None:
+        """Keep an event for the next connection; of more than 1,000 the oldest are lost, and journaled as such.
+
+        Source: Assumed, the documentation says nothing of a replay; a client that came back must know what was said.
+        """
+        if len(self._missed) == _MOST_MISSED:
+            lost = self._missed.popleft()
+            self.note("session.missed_event_dropped", event=_KINDS[type(lost)], kept=_MOST_MISSED)
+        self._missed.append(event)
+
+    def _write(self, kind: str, t: float, details: dict[str, Any]) -> None:
+        # Details may hold any names, also those of the journal's own arguments.
+        append = cast("Callable[..., object]", self._journal.append)
+        append(kind, tenant_id=self.tenant_id, call_id=self.id, t=round(t, 3), **details)
+
+    def _stop(self) -> None:
+        self._is_over = True
+        self._waiting.clear()
+        self._missed.clear()
+        self._pace.stop()
+        if self._window is not None:
+            self._window.cancel()
+        if self._ear is not None:
+            self._ear.close()
+        if self._voice is not None:
+            self._voice.close()
+        self._forget(self)

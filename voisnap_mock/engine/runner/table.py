@@ -1,23 +1,35 @@
-"""All running sessions of a server."""
+"""All running sessions of a tenant."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from voisnap_mock.agents.script import AgentScript, Fidelity, Limits
+from voisnap_mock.agents.dialogue import Dialogue
+from voisnap_mock.agents.script import AgentScript, EndReason, Fidelity, Limits
 from voisnap_mock.clock import Clock
-from voisnap_mock.engine.events import SessionId
-from voisnap_mock.engine.runner.session import Outlet, Session
+from voisnap_mock.engine.call import Call
+from voisnap_mock.engine.chat import Chat
+from voisnap_mock.engine.events import HangupRequested, SessionId
+from voisnap_mock.engine.ports import Endpointer
+from voisnap_mock.engine.runner.crew import Crew, ThreadCrew
+from voisnap_mock.engine.runner.hearing import EarQueue, Hearing
+from voisnap_mock.engine.runner.pace import Pace, Paced, RealPace
+from voisnap_mock.engine.runner.session import Channel, Machine, Outlet, Session, Workers
+from voisnap_mock.engine.runner.ticker import Ticker
+from voisnap_mock.engine.runner.voicing import Prompts, Synthesizer, VoiceDesk
+from voisnap_mock.errors import ResumeRefused, SessionLimitReached
 from voisnap_mock.ids import IdSource
+from voisnap_mock.journal import Journal
 
-if TYPE_CHECKING:
-    from voisnap_mock.audio.endpointing import Endpointer
-    from voisnap_mock.audio.stt import Hearing
-    from voisnap_mock.audio.tts import Synthesizer
-    from voisnap_mock.journal import Journal
-    from voisnap_mock.recordings import Recordings
+_CATCH_UP = 0.06
+_EAR_THREADS = 4
+_ENDED_KEPT = 1_000
+_DEFAULT_LIMITS = Limits()
+_DEFAULT_FIDELITY = Fidelity()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,13 @@ class SessionTable:
     """Opens, finds, resumes and ends sessions; owns what they share: the ticker and the recogniser threads.
 
     Everything is called on one running loop.
+
+    Args:
+        hearing_for: called in a worker thread at an agent's first utterance.
+        endpointer_for: called on the loop when a call is opened.
+        speed: call seconds per second.
+        recognition_timeout, synthesis_timeout: seconds of real time after which ear or voice counts as failed.
+        crew: runs blocking work; by default four threads of its own.
     """
 
     def __init__(
@@ -45,15 +64,33 @@ class SessionTable:
         ids: IdSource,
         journal: Journal,
         synthesizer: Synthesizer,
-        prompts: Recordings,
+        prompts: Prompts,
         hearing_for: Callable[[AgentScript], Hearing],
         endpointer_for: Callable[[AgentScript], Endpointer],
-        limits: Limits = Limits(),
-        fidelity: Fidelity = Fidelity(),
+        limits: Limits = _DEFAULT_LIMITS,
+        fidelity: Fidelity = _DEFAULT_FIDELITY,
         speed: float = 1.0,
         recognition_timeout: float = 10.0,
+        synthesis_timeout: float = 20.0,
+        crew: Crew | None = None,
     ) -> None:
-        raise NotImplementedError
+        self._clock = clock
+        self._ids = ids
+        self._journal = journal
+        self._synthesizer = synthesizer
+        self._prompts = prompts
+        self._hearing_for = hearing_for
+        self._endpointer_for = endpointer_for
+        self._limits = limits
+        self._fidelity = fidelity
+        self._speed = speed
+        self._recognition_timeout = recognition_timeout
+        self._synthesis_timeout = synthesis_timeout
+        self._crew = ThreadCrew(_EAR_THREADS, name="voisnap-ear") if crew is None else crew
+        self._ticker = Ticker(clock)
+        self._sessions: dict[str, Session] = {}
+        self._ended: OrderedDict[str, EndReason | None] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def open_call(
         self,
@@ -69,7 +106,14 @@ class SessionTable:
         Raises:
             SessionLimitReached: as many sessions live as `limits.max_sessions` allows.
         """
-        raise NotImplementedError
+        self._check_limit()
+        call = Call(
+            script,
+            dialogue=Dialogue(script, variables=variables),
+            endpointer=self._endpointer_for(script),
+            catch_up=_CATCH_UP * self._speed,
+        )
+        return self._open(script, call, tenant_id=tenant_id, channel=channel, outlet=outlet, workers=self._workers)
 
     def open_chat(
         self,
@@ -84,7 +128,14 @@ class SessionTable:
         Raises:
             SessionLimitReached: as many sessions live as `limits.max_sessions` allows.
         """
-        raise NotImplementedError
+        self._check_limit()
+        chat = Chat(
+            script,
+            dialogue=Dialogue(script, variables=variables),
+            new_message_id=lambda: self._ids.new("msg_"),
+            chunks=self._fidelity.chat_chunks,
+        )
+        return self._open(script, chat, tenant_id=tenant_id, channel="chat", outlet=outlet, workers=None)
 
     def resume(
         self, session_id: str, *, tenant_id: str, channel: Literal["voice", "chat"], outlet: Outlet
@@ -93,30 +144,127 @@ class SessionTable:
 
         Raises:
             ResumeRefused: the session is unknown, over, of another tenant or channel; the text says which.
+
+        Source: Documented is only the code for a refused resume; Assumed who may resume, and that the newest
+        connection wins.
         """
-        raise NotImplementedError
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise ResumeRefused(self._why_gone(session_id))
+        if session.tenant_id != tenant_id:
+            raise ResumeRefused(f"session {session_id[:80]!r} belongs to another tenant than {tenant_id!r}")
+        if session.channel != channel:
+            raise ResumeRefused(
+                f"session {session_id[:80]!r} is a {session.channel} session, it cannot be resumed as {channel}"
+            )
+        if session.started_at is None:
+            raise ResumeRefused(f"session {session_id[:80]!r} has not begun yet")
+        return Resumption(session, session.attach(outlet))
 
     def configure(self, *, limits: Limits, fidelity: Fidelity) -> None:
         """Take the settings of a newly loaded agents file; live sessions keep theirs."""
-        raise NotImplementedError
+        self._limits = limits
+        self._fidelity = fidelity
 
     def get(self, session_id: str) -> Session | None:
         """A live or waiting session."""
-        raise NotImplementedError
+        return self._sessions.get(session_id)
 
     @property
     def sessions(self) -> tuple[Session, ...]:
         """Live and waiting sessions, oldest first."""
-        raise NotImplementedError
+        return tuple(self._sessions.values())
 
     @property
     def live_count(self) -> int:
         """How many sessions are live or waiting."""
-        raise NotImplementedError
+        return len(self._sessions)
 
     async def close(self) -> None:
-        """End every session with `server_shutdown` and stop all work; returns within 2 s."""
-        raise NotImplementedError
+        """End every session with `server_shutdown` and stop all work; work that hangs is left after a second."""
+        for session in self.sessions:
+            session.receive(HangupRequested(EndReason.SERVER_SHUTDOWN))
+        self._ticker.close()
+        self._crew.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
 
+    def _start_task(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
-__all__ = ["Resumption", "SessionId", "SessionTable"]
+    def _open(
+        self,
+        script: AgentScript,
+        machine: Machine,
+        *,
+        tenant_id: str,
+        channel: Channel,
+        outlet: Outlet,
+        workers: Workers | None,
+    ) -> Session:
+        session = Session(
+            SessionId(self._ids.new("conv_")),
+            script,
+            machine,
+            tenant_id=tenant_id,
+            channel=channel,
+            outlet=outlet,
+            clock=self._clock,
+            journal=self._journal,
+            pace=self._pace,
+            workers=workers,
+            resume_window=self._fidelity.resume_window,
+            forget=self._forget,
+        )
+        self._sessions[session.id] = session
+        session.note("session.opened", agent=script.id, channel=channel)
+        return session
+
+    def _pace(self, paced: Paced) -> Pace:
+        return RealPace(paced, clock=self._clock, ticker=self._ticker, speed=self._speed)
+
+    def _workers(self, session: Session, pace: Pace) -> tuple[EarQueue, VoiceDesk]:
+        ear = EarQueue(
+            lambda: self._hearing_for(session.script),
+            crew=self._crew,
+            clock=self._clock,
+            timeout=self._recognition_timeout,
+            answer=pace.answer,
+            note=session.note,
+            settled=pace.settled,
+        )
+        voice = VoiceDesk(
+            self._synthesizer,
+            self._prompts,
+            start_task=self._start_task,
+            crew=self._crew,
+            clock=self._clock,
+            timeout=self._synthesis_timeout,
+            answer=pace.answer,
+            note=session.note,
+            settled=pace.settled,
+        )
+        return ear, voice
+
+    def _check_limit(self) -> None:
+        most = self._limits.max_sessions
+        if most is not None and len(self._sessions) >= most:
+            live = len(self._sessions)
+            raise SessionLimitReached(f"{live} sessions are live, limits.max_sessions is {most}: end one, or raise it")
+
+    def _why_gone(self, session_id: str) -> str:
+        if session_id not in self._ended:
+            return f"session {session_id[:80]!r} is not known here"
+        reason = self._ended[session_id]
+        return f"session {session_id[:80]!r} is over" + (f" ({reason})" if reason is not None else "")
+
+    def _forget(self, session: Session) -> None:
+        self._sessions.pop(session.id, None)
+        self._ended[session.id] = session.reason
+        if len(self._ended) > _ENDED_KEPT:
+            self._ended.popitem(last=False)

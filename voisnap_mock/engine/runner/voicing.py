@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Protocol
 
 from voisnap_mock.agents.script import Voice
@@ -38,8 +38,10 @@ class VoiceDesk:
     A voice that gives no piece for `timeout` seconds is given up with `SynthesisFailed`.
 
     Args:
+        start_task: starts a task and owns it.
         answer: takes each piece, then an empty one marked as the last.
         note: journals what no machine needs to know.
+        settled: called whenever speech is done and its answer taken.
     """
 
     def __init__(
@@ -47,14 +49,18 @@ class VoiceDesk:
         synthesizer: Synthesizer,
         prompts: Prompts,
         *,
+        start_task: Callable[[Coroutine[None, None, None]], asyncio.Task[None]],
         crew: Crew,
         clock: Clock,
         timeout: float,
         answer: Callable[[Synthesized | SynthesisFailed], None],
         note: Callable[..., object],
+        settled: Callable[[], None],
     ) -> None:
+        self._settled = settled
         self._synthesizer = synthesizer
         self._prompts = prompts
+        self._start_task = start_task
         self._crew = crew
         self._clock = clock
         self._timeout = timeout
@@ -68,7 +74,7 @@ class VoiceDesk:
         return bool(self._tasks)
 
     def make(self, order: Synthesize) -> None:
-        task = asyncio.get_running_loop().create_task(self._make(order))
+        task = self._start_task(self._make(order))
         self._tasks[task] = order.reply
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
@@ -104,6 +110,7 @@ class VoiceDesk:
         else:
             self._note("speech.failed", text=order.text, wav=order.wav, message=failure)
             self._answer(SynthesisFailed(order.reply, order.item, FAILURE, failure))
+        self._settled()
 
     async def _speak(self, order: Synthesize) -> None:
         patience = _Patience(self._clock, self._timeout)

@@ -1,0 +1,105 @@
+"""Call time for one session: when its machine gets inputs, and when its deadlines come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from voisnap_mock.clock import Clock
+from voisnap_mock.engine.events import ChatInput, Deadline, VoiceInput
+from voisnap_mock.engine.runner.ticker import Ticker
+
+Input = VoiceInput | ChatInput
+
+
+class Paced(Protocol):
+    """What a pace drives: a session."""
+
+    @property
+    def is_over(self) -> bool: ...
+
+    def step(self, given: Input | None, t: float) -> None:
+        """Let call time be `t`, with an input or without one."""
+        ...
+
+    def next_deadline(self) -> Deadline | None: ...
+
+
+class Pace(Protocol):
+    """How call time passes."""
+
+    @property
+    def t(self) -> float:
+        """Call time now, in seconds."""
+        ...
+
+    def start(self) -> None:
+        """Call time 0.0 is now."""
+        ...
+
+    def receive(self, given: Input) -> None:
+        """The client did something."""
+        ...
+
+    def answer(self, given: Input) -> None:
+        """Ear or voice has answered."""
+        ...
+
+    def settled(self) -> None:
+        """Ear or voice has done a job."""
+        ...
+
+    def stop(self) -> None:
+        """Call time stands still from now on."""
+        ...
+
+
+class RealPace:
+    """Call time is wall time since the start, `speed` times as fast.
+
+    Source: Assumed as far as it can differ from the service: clocks run at one pace there, of course.
+    """
+
+    def __init__(self, paced: Paced, *, clock: Clock, ticker: Ticker, speed: float) -> None:
+        self._paced = paced
+        self._clock = clock
+        self._speed = speed
+        self._started_at: float | None = None
+        self._stopped_at: float | None = None
+        self._alarm = ticker.alarm(self._wake)
+
+    @property
+    def t(self) -> float:
+        if self._stopped_at is not None:
+            return self._stopped_at
+        if self._started_at is None:
+            return 0.0
+        return (self._clock.monotonic() - self._started_at) * self._speed
+
+    def start(self) -> None:
+        self._started_at = self._clock.monotonic()
+
+    def receive(self, given: Input) -> None:
+        self._paced.step(given, self.t)
+        self._set_alarm()
+
+    answer = receive
+
+    def settled(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        self._stopped_at = self.t
+        self._alarm.cancel()
+
+    def _wake(self) -> None:
+        self._paced.step(None, self.t)
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        deadline = self._paced.next_deadline()
+        if deadline is not None and self._started_at is not None:
+            self._alarm.set(self._started_at + deadline.at / self._speed)
+
+
+PaceFactory = Callable[[Paced], Pace]
