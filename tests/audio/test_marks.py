@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from speech_samples import Say, Spoken, frames, noise, quantize, say_all, silence, tone
+from speech_samples import Say, Spoken, noise, quantize, say_all, silence, tone
 
 from voisnap_mock.audio.marks import (
     MAX_UTTERANCE,
@@ -43,7 +43,12 @@ def words_over(text: str, begin: float, end: float) -> list[Word]:
 def marked(text: str = TEXT, *, rate: int = 16_000, utterance: int = 7, speaker: Speaker = Speaker.CALLER) -> bytes:
     """Speech with that text in it, whatever is really said."""
     words = words_over(text, speech().begin * 16_000 / rate, speech().end * 16_000 / rate)
-    return mark(speech().wire, words, sample_rate=rate, utterance=utterance, speaker=speaker)
+    return mark(speech().pcm.tobytes(), words, sample_rate=rate, utterance=utterance, speaker=speaker)
+
+
+def frames(audio: bytes) -> list[bytes]:
+    """20 ms each, the last one may be short."""
+    return [audio[at : at + 640] for at in range(0, len(audio), 640)]
 
 
 def text_of(decoded: Decoded) -> list[str]:
@@ -91,7 +96,7 @@ def test_any_text_arrives_as_it_was_given(text: str, rate: int) -> None:
 
 
 def test_a_text_that_fits_makes_the_audio_no_longer() -> None:
-    assert len(marked()) == len(speech().wire)
+    assert len(marked()) == len(speech().pcm.tobytes())
 
 
 def test_text_without_audio_gets_the_silence_it_needs() -> None:
@@ -102,8 +107,8 @@ def test_text_without_audio_gets_the_silence_it_needs() -> None:
 
 def test_audio_without_words_stays_as_it_is() -> None:
     for words in ([], [Word("", 0, 1)], [Word(" \x07 ", 0, 1)]):
-        audio = mark(speech().wire, words, sample_rate=16_000, utterance=1, speaker=Speaker.CALLER)
-        assert audio == speech().wire
+        audio = mark(speech().pcm.tobytes(), words, sample_rate=16_000, utterance=1, speaker=Speaker.CALLER)
+        assert audio == speech().pcm.tobytes()
 
 
 @given(st.text(max_size=60), st.sampled_from([16_000, 24_000]))
@@ -115,6 +120,31 @@ def test_every_text_without_control_characters_arrives(text: str, rate: int) -> 
     assert text_of(decode(again, rate)) == ([heard] if heard else [])
     if text.isprintable():
         assert heard == " ".join(text.split())
+
+
+SPOKEN = (
+    Say(TEXT),
+    Say("It costs 1,234.56 dollars, i.e. a lot, isn't it?", "en-us+f3", 320),
+    Say("A b c, I owe you.", "en-us", 450),
+    Say("Привет, как у вас дела сегодня?", "ru"),
+    Say("Guten Tag, wie kann ich helfen?", "de", 120),
+    Say("你好，今天天气很好。", "cmn"),
+    Say("مرحبا كيف حالك", "ar"),
+    Say("Yes 😀 no — maybe ...", "en-us"),
+)
+
+
+@pytest.mark.parametrize("order", SPOKEN, ids=lambda order: order.text[:12])
+def test_spoken_words_are_heard_where_the_voice_put_them(order: Say) -> None:
+    spoken = say_all(*SPOKEN)[SPOKEN.index(order)]
+    audio = mark(spoken.pcm.tobytes(), spoken.words, sample_rate=16_000, utterance=1, speaker=Speaker.CALLER)
+    (utterance,) = decode(audio, 16_000).utterances
+    heard = utterance.transcript().words
+    assert [word.text for word in heard] == [text for word in spoken.words for text in word.text.split()]
+    assert len(audio) <= spoken.pcm.nbytes + 2 * 2 * BLOCK
+    at_their_place = sum(abs(a.begin - b.begin) < 0.001 for a, b in zip(heard, spoken.words, strict=False))
+    # Only where words are too short for a mark of their own do they share one.
+    assert at_their_place >= len(heard) * (0.3 if order.rate == 450 else 0.6)
 
 
 def test_words_lie_where_they_were_put() -> None:
@@ -340,7 +370,8 @@ def mu_law(pcm: bytes) -> bytes:
 
 UNMARKED: dict[str, Callable[[], bytes]] = {
     "speech": lambda: b"".join(
-        spoken.wire for spoken in say_all(Say(TEXT), Say(TEXT, "de"), Say(TEXT, "ru"), Say(TEXT, "en-us+f3", 250))
+        spoken.pcm.tobytes()
+        for spoken in say_all(Say(TEXT), Say(TEXT, "de"), Say(TEXT, "ru"), Say(TEXT, "en-us+f3", 250))
     ),
     "white noise": lambda: noise(20, -30).tobytes(),
     "faint noise": lambda: noise(20, -80).tobytes(),
