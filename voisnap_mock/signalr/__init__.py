@@ -1,0 +1,51 @@
+"""SignalR as ASP.NET Core speaks it: a hub server on ASGI, a client, and the sans-IO core under both."""
+
+from voisnap_mock.signalr.client import HubClient
+from voisnap_mock.signalr.connection import ConnectionLimits, HubConnection, Role
+from voisnap_mock.signalr.endpoint import HubEndpoint
+from voisnap_mock.signalr.errors import (
+    ConnectionClosed,
+    ConnectionDenied,
+    HandshakeError,
+    HubError,
+    HubException,
+    LocalProtocolError,
+    NegotiationError,
+    RemoteProtocolError,
+    SignalRError,
+)
+from voisnap_mock.signalr.hub import ConnectionRequest, Hub, HubContext, hub_method
+from voisnap_mock.signalr.interceptors import Crossing, Interceptor, Seam
+from voisnap_mock.signalr.options import HubOptions, Notice, NoticeKind
+from voisnap_mock.signalr.protocols import JsonHubProtocol
+from voisnap_mock.signalr.transports import Parameters, Transport
+
+__all__ = [
+    "ConnectionClosed",
+    "ConnectionDenied",
+    "ConnectionLimits",
+    "ConnectionRequest",
+    "Crossing",
+    "HandshakeError",
+    "Hub",
+    "HubClient",
+    "HubConnection",
+    "HubContext",
+    "HubEndpoint",
+    "HubError",
+    "HubException",
+    "HubOptions",
+    "Interceptor",
+    "JsonHubProtocol",
+    "LocalProtocolError",
+    "NegotiationError",
+    "Notice",
+    "NoticeKind",
+    "Parameters",
+    "RemoteProtocolError",
+    "Role",
+    "Seam",
+    "SignalRError",
+    "Transport",
+    "hub_method",
+]

@@ -1,0 +1,408 @@
+"""HubConnection: one SignalR connection without I/O, for either role.
+
+Bytes go in with the time at which they came, messages come out; messages go in, bytes come out. It owns the handshake,
+the cutting of records, the size limit, keep-alive, time-outs and what a Close message means. It refuses to know
+transports, hub methods and clocks.
+
+The two machines of one connection, coupled by the bytes between them:
+
+    client                                     server
+    HANDSHAKE --- handshake request ---------> HANDSHAKE
+    OPEN <------- {} ------------------------- OPEN
+    OPEN <------- hub messages --------------> OPEN
+    CLOSED ------ Close ---------------------> CLOSED      (either side may be the one that sends it)
+
+| state     | on                                      | next      | what happens                                      |
+| --------- | --------------------------------------- | --------- | --------------------------------------------------|
+| HANDSHAKE | server: a valid request                 | OPEN      | `{}` queued; the request is returned              |
+| HANDSHAKE | server: a request it cannot serve       | CLOSED    | `{"error":...}` queued; `ConnectionFailed` returne|
+| HANDSHAKE | server: garbage, too long, 15 s passed  | CLOSED    | the same, with ASP.NET Core's texts               |
+| HANDSHAKE | client: `{}`                            | OPEN      | the response is returned                          |
+| HANDSHAKE | client: an error, garbage, 15 s passed  | CLOSED    | `ConnectionFailed` returned                       |
+| HANDSHAKE | `send`                                  | HANDSHAKE | raises LocalProtocolError                         |
+| OPEN      | a message                               | OPEN      | returned                                          |
+| OPEN      | Close from the peer                     | CLOSED    | returned; what follows it is not read             |
+| OPEN      | a malformed or too long message         | CLOSED    | server: Close with an error and `allowReconnect`; |
+|           |                                         |           | `ConnectionFailed` returned after what came before|
+| OPEN      | `send` of Close                         | CLOSED    | queued; nothing can be queued after it            |
+| OPEN      | `send` of anything else                 | OPEN      | queued                                            |
+| OPEN      | nothing sent for `keep_alive`           | OPEN      | Ping queued                                       |
+| OPEN      | server: silence after the first Ping    | CLOSED    | as for a malformed message                        |
+| OPEN      | client: silence                         | CLOSED    | `ConnectionFailed` returned                       |
+| CLOSED    | bytes                                   | CLOSED    | dropped                                           |
+| CLOSED    | `send`                                  | CLOSED    | raises LocalProtocolError                         |
+
+Source: Documented, HubProtocol.md; the texts, limits and the rule of the first Ping Observed on ASP.NET Core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, TypeAlias
+
+from voisnap_mock.signalr.errors import LocalProtocolError, RemoteProtocolError
+from voisnap_mock.signalr.messages import (
+    Close,
+    HandshakeRequest,
+    HandshakeResponse,
+    HubMessage,
+    Ping,
+)
+from voisnap_mock.signalr.protocols import (
+    MAX_VERSION,
+    AnyTypes,
+    HubProtocol,
+    TransferFormat,
+    Types,
+    cut_at_separator,
+    parse_handshake_request,
+    parse_handshake_response,
+    serialize_handshake_request,
+    serialize_handshake_response,
+)
+
+CLOSED_WITH_ERROR: Final = "Connection closed with an error."
+HANDSHAKE_CANCELED: Final = "Handshake was canceled."
+HANDSHAKE_FAILED: Final = "An unexpected error occurred during connection handshake."
+
+
+class Role(Enum):
+    """Which side of the connection this is."""
+
+    CLIENT = auto()
+    SERVER = auto()
+
+
+class State(Enum):
+    """Where the connection is; the table is in the module's docstring."""
+
+    HANDSHAKE = auto()
+    OPEN = auto()
+    CLOSED = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """The times and sizes of one connection; ASP.NET Core's defaults.
+
+    Attributes:
+        handshake_timeout: seconds until the handshake must be complete.
+        keep_alive: seconds without a send until a Ping; None for a transport that needs none.
+        timeout: seconds of silence that end the connection; None for never. A server starts to count at the
+            client's first Ping.
+        max_message_bytes: of one received message with its frame; None for no limit.
+        detailed_errors: whether the peer is told what was wrong.
+    """
+
+    handshake_timeout: float = 15.0
+    keep_alive: float | None = 15.0
+    timeout: float | None = 30.0
+    max_message_bytes: int | None = 32_768
+    detailed_errors: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFailed:
+    """The connection is over because the peer broke the protocol, fell silent, or could not be served."""
+
+    error: RemoteProtocolError
+
+
+HubEvent: TypeAlias = HubMessage | HandshakeRequest | HandshakeResponse | ConnectionFailed
+
+
+class HubConnection:
+    """One side of a SignalR connection.
+
+    The driver's duties: pass bytes to `receive_bytes`, write what `bytes_to_send` returns until it returns nothing,
+    call `handle_deadline` when `next_deadline` has come, and close the transport once `state` is CLOSED and
+    everything is written.
+
+    Args:
+        role: which side this is.
+        protocols: a server's choice of protocols; a client's single one.
+        now: the time on the driver's clock.
+        types: what payloads decode into.
+        transfer_formats: what the transport can carry.
+        version: of the protocol, a client's only.
+    """
+
+    __slots__ = (
+        "_handshake_out",
+        "_held",
+        "_last_received",
+        "_last_sent",
+        "_limits",
+        "_out",
+        "_peer_pinged",
+        "_protocols",
+        "_rest",
+        "_started",
+        "_transfer_formats",
+        "_types",
+        "_unsent",
+        "protocol",
+        "role",
+        "state",
+        "version",
+    )
+
+    def __init__(
+        self,
+        role: Role,
+        protocols: Sequence[HubProtocol],
+        *,
+        now: float,
+        types: Types | None = None,
+        limits: ConnectionLimits = ConnectionLimits(),
+        transfer_formats: frozenset[TransferFormat] = frozenset(TransferFormat),
+        version: int = 1,
+    ) -> None:
+        self.role = role
+        self.state = State.HANDSHAKE
+        self.protocol: HubProtocol | None = None
+        self.version = version
+        self._protocols: Mapping[str, HubProtocol] = {protocol.name: protocol for protocol in protocols}
+        self._types: Types = types or AnyTypes()
+        self._limits = limits
+        self._transfer_formats = transfer_formats
+        self._rest = b""
+        self._out: list[bytes] = []
+        self._unsent = 0
+        self._handshake_out = b""
+        self._started = self._last_sent = self._last_received = now
+        self._peer_pinged = False
+        self._held = False
+        if role is Role.CLIENT:
+            (self.protocol,) = protocols
+            self._handshake_out = serialize_handshake_request(HandshakeRequest(self.protocol.name, version))
+
+    def __repr__(self) -> str:
+        name = self.protocol.name if self.protocol else "no protocol yet"
+        return f"<HubConnection {self.role.name} {self.state.name} {name}, {self.unsent_bytes} bytes to send>"
+
+    # --- sending
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How much `bytes_to_send` has still to hand out."""
+        return self._unsent + len(self._handshake_out)
+
+    def send(self, message: HubMessage, now: float) -> None:
+        """Queue a message; Close is the last one.
+
+        Raises:
+            LocalProtocolError: the connection is not open, or a payload cannot be written.
+        """
+        if self.state is not State.OPEN:
+            raise LocalProtocolError(f"{type(message).__name__} cannot be sent while {self.state.name}")
+        assert self.protocol is not None
+        data = self.protocol.serialize(message)
+        self._out.append(data)
+        self._unsent += len(data)
+        self._last_sent = now
+        if type(message) is Close:
+            self.state = State.CLOSED
+
+    def bytes_to_send(self) -> bytes:
+        """Take what is to be written next; empty when there is nothing.
+
+        The handshake comes alone, because clients exist that lose a message glued to it. Everything queued after it
+        comes as one piece.
+        """
+        if self._handshake_out:
+            data, self._handshake_out = self._handshake_out, b""
+            return data
+        out = self._out
+        if not out:
+            return b""
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self._unsent = 0
+        return data
+
+    def drop_unsent(self) -> int:
+        """Forget everything that is queued; returns how many bytes it was."""
+        dropped = self._unsent
+        self._out.clear()
+        self._unsent = 0
+        return dropped
+
+    # --- receiving
+
+    def receive_bytes(self, data: bytes, now: float) -> list[HubEvent]:
+        """Take bytes of the peer; returns what they complete.
+
+        Frame boundaries of the transport mean nothing: any split of the same bytes gives the same events.
+        """
+        events: list[HubEvent] = []
+        if self.state is State.CLOSED:
+            return events
+        self._last_received = now
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        position = 0
+        try:
+            if self.state is State.HANDSHAKE:
+                position = self._receive_handshake(data, now, events)
+                if position < 0:
+                    self._rest = data
+                    return events
+            protocol, types, limit = self.protocol, self._types, self._limits.max_message_bytes
+            assert protocol is not None
+            size = len(data)
+            while position < size and self.state is State.OPEN:
+                frame = protocol.next_record(data, position, limit)
+                if frame is None:
+                    self._rest = data[position:] if position else data
+                    break
+                record, position = frame
+                message = protocol.parse(record, types)
+                if message is not None:
+                    self._accept(message, events)
+        except RemoteProtocolError as error:
+            self._fail(error, now, events)
+        return events
+
+    def _accept(self, message: HubMessage, events: list[HubEvent]) -> None:
+        match message:
+            case Ping():
+                self._peer_pinged = True
+            case Close():
+                self.state = State.CLOSED
+            case _:
+                pass
+        events.append(message)
+
+    def _receive_handshake(self, data: bytes, now: float, events: list[HubEvent]) -> int:
+        """Returns where hub messages start, or -1 while the handshake is not complete."""
+        limit = self._limits.max_message_bytes
+        try:
+            frame = cut_at_separator(data, 0, limit)
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(error.detail, kind="HandshakeTooLong") from error
+        if frame is None:
+            return -1
+        record, position = frame
+        if self.role is Role.CLIENT:
+            response = parse_handshake_response(record)
+            if response.error is not None:
+                raise RemoteProtocolError(response.error, kind="HandshakeRefused")
+            self.state = State.OPEN
+            events.append(response)
+            return position
+        request = parse_handshake_request(record)
+        self.protocol = self._choose(request)
+        self.version = request.version
+        self._handshake_out = serialize_handshake_response(HandshakeResponse())
+        self._last_sent = now
+        self.state = State.OPEN
+        events.append(request)
+        return position
+
+    def _choose(self, request: HandshakeRequest) -> HubProtocol:
+        protocol = self._protocols.get(request.protocol.lower())
+        if protocol is None:
+            raise _Refused(f"The protocol '{request.protocol}' is not supported.")
+        if request.version > MAX_VERSION:
+            raise _Refused(f"The server does not support version {request.version} of the '{protocol.name}' protocol.")
+        if protocol.transfer_format not in self._transfer_formats:
+            raise _Refused(
+                f"Cannot use the '{protocol.name}' protocol on the current transport. "
+                f"The transport does not support '{protocol.transfer_format}' transfer format."
+            )
+        return protocol
+
+    # --- time
+
+    def hold_timeout(self) -> None:
+        """Stop counting the peer's silence, because this side is not reading; `resume_timeout` goes on."""
+        self._held = True
+
+    def resume_timeout(self, now: float) -> None:
+        if self._held:
+            self._held = False
+            self._last_received = now
+
+    def next_deadline(self) -> float | None:
+        """When `handle_deadline` has something to do; None for never.
+
+        It only ever moves later by itself, so a driver may look again when the old one has come.
+        """
+        limits = self._limits
+        match self.state:
+            case State.CLOSED:
+                return None
+            case State.HANDSHAKE:
+                return self._started + limits.handshake_timeout
+            case State.OPEN:
+                ping = None if limits.keep_alive is None else self._last_sent + limits.keep_alive
+                end = self._timeout_at()
+                if ping is None or end is None:
+                    return end if ping is None else ping
+                return min(ping, end)
+
+    def _timeout_at(self) -> float | None:
+        if self._limits.timeout is None or self._held:
+            return None
+        if self.role is Role.SERVER and not self._peer_pinged:
+            return None
+        return self._last_received + self._limits.timeout
+
+    def handle_deadline(self, now: float) -> list[HubEvent]:
+        """Do what is due: ping, or end a connection whose peer fell silent."""
+        events: list[HubEvent] = []
+        deadline = self.next_deadline()
+        if deadline is None or now < deadline:
+            return events
+        if self.state is State.HANDSHAKE:
+            self._fail(RemoteProtocolError(HANDSHAKE_CANCELED, kind="HandshakeTimeout"), now, events)
+            return events
+        end = self._timeout_at()
+        if end is not None and now >= end:
+            if self.role is Role.SERVER:
+                error = RemoteProtocolError(
+                    f"Client hasn't sent a message/ping within the configured ClientTimeoutInterval "
+                    f"({self._limits.timeout:g} s).",
+                    kind="OperationCanceledException",
+                )
+            else:
+                error = RemoteProtocolError(
+                    f"Server timeout ({self._limits.timeout:g} s) elapsed without receiving a message from the server.",
+                    kind="TimeoutException",
+                )
+            self._fail(error, now, events)
+        else:
+            self.send(Ping(), now)
+        return events
+
+    # --- the end
+
+    def lose_transport(self) -> None:
+        """The transport is gone; nothing more can be sent or received."""
+        self.state = State.CLOSED
+
+    def _fail(self, error: RemoteProtocolError, now: float, events: list[HubEvent]) -> None:
+        events.append(ConnectionFailed(error))
+        if self.role is Role.SERVER:
+            if self.state is State.HANDSHAKE:
+                self._handshake_out = serialize_handshake_response(HandshakeResponse(self._handshake_error(error)))
+            else:
+                detail = f" {error}" if self._limits.detailed_errors else ""
+                self.send(Close(CLOSED_WITH_ERROR + detail, allow_reconnect=True), now)
+        self.state = State.CLOSED
+        self._rest = b""
+
+    def _handshake_error(self, error: RemoteProtocolError) -> str:
+        if isinstance(error, _Refused):
+            return error.detail
+        if error.kind in ("HandshakeTooLong", "HandshakeTimeout"):
+            return HANDSHAKE_CANCELED
+        return f"{HANDSHAKE_FAILED} {error}" if self._limits.detailed_errors else HANDSHAKE_FAILED
+
+
+class _Refused(RemoteProtocolError):
+    """A well-formed handshake that this server cannot serve; its detail is shown as it is."""

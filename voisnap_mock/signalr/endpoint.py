@@ -1,0 +1,349 @@
+"""HubEndpoint: one hub as an ASGI application.
+
+Give it to a router as the application of exactly two paths, `path` and `path/negotiate`, for HTTP and WebSocket alike,
+or ask `handles(scope)` in front of another application. Do not mount it under a prefix: a prefix mount redirects the
+bare path, which SignalR clients use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import inspect
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from voisnap_mock.signalr.asgi_wires import AsgiWebSocket, Receive, Send
+from voisnap_mock.signalr.errors import ConnectionDenied
+from voisnap_mock.signalr.hub import ConnectionRequest, Hub, MethodTable
+from voisnap_mock.signalr.interceptors import Interceptor, Seam, cross
+from voisnap_mock.signalr.live import Host, LiveConnection
+from voisnap_mock.signalr.options import HubOptions, Notice, NoticeKind
+from voisnap_mock.signalr.protocols import HubProtocol, JsonHubProtocol
+from voisnap_mock.signalr.tasks import Appointment, Clock, LoopClock, Tasks, Timetable
+from voisnap_mock.signalr.transports import (
+    ALREADY_CONNECTED,
+    METHOD_NOT_ALLOWED,
+    NO_SUCH_CONNECTION,
+    HttpAnswer,
+    NegotiateRefused,
+    NegotiateRequest,
+    Transport,
+    cors_headers,
+    negotiate_answer,
+    negotiate_error,
+    preflight_answer,
+    read_negotiate,
+    transport_off,
+)
+
+logger = logging.getLogger(__name__)
+
+_DEFAULTS = HubOptions()
+
+Authenticator = Callable[[ConnectionRequest], Awaitable[object] | object]
+
+
+def anonymous(request: ConnectionRequest) -> None:
+    """Let everybody in, as nobody."""
+
+
+def new_id() -> str:
+    """16 random bytes in base64url without padding, as ASP.NET Core makes ids and tokens."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
+
+
+@dataclass(slots=True)
+class Negotiated:
+    """A connection that was promised by negotiate and has no transport yet.
+
+    Attributes:
+        expires: when the promise ends.
+    """
+
+    connection_id: str
+    expires: float
+
+
+class _Expiry:
+    """Forgets negotiated connections that nobody came for, oldest first."""
+
+    def __init__(self, table: dict[str, Negotiated]) -> None:
+        self._table = table
+
+    def on_deadline(self, now: float) -> float | None:
+        while self._table:
+            token, oldest = next(iter(self._table.items()))
+            if oldest.expires > now:
+                return oldest.expires
+            del self._table[token]
+        return None
+
+
+class HubEndpoint:
+    """Serves one hub.
+
+    Args:
+        hub: one instance for all connections.
+        path: where clients point, for example `/hubs/chat`.
+        authenticate: returns the user of a request, or raises `ConnectionDenied`. Called for every request; may be
+            `async`. By default everybody is let in.
+        clock: `monotonic()` and `sleep_until(at)`; by default the event loop's.
+        new_connection_id: public ids; tokens always come from the `secrets` module.
+        notify: told of what an owner may want to journal; by default it is logged.
+        interceptors: stand at every seam of every connection.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        path: str,
+        authenticate: Authenticator = anonymous,
+        clock: Clock | None = None,
+        options: HubOptions = _DEFAULTS,
+        new_connection_id: Callable[[], str] = new_id,
+        notify: Callable[[Notice], None] | None = None,
+        interceptors: Sequence[Interceptor] = (),
+    ) -> None:
+        self.hub = hub
+        self.path = path.rstrip("/") or "/"
+        self.options = options
+        self._authenticate = authenticate
+        self._clock: Clock = clock or LoopClock()
+        self._new_connection_id = new_connection_id
+        self._notify = notify or _log
+        self._tasks = Tasks(self._task_failed)
+        self._timetable = Timetable(self._clock, self._tasks)
+        self._negotiated: dict[str, Negotiated] = {}
+        self._live: dict[str, LiveConnection] = {}
+        self._expiry = _Expiry(self._negotiated)
+        self._expiry_at: Appointment | None = None
+        self._closing = False
+        self._emptied: asyncio.Event | None = None
+        protocols: tuple[HubProtocol, ...] = (JsonHubProtocol(),)
+        self._host = Host(
+            hub=hub,
+            methods=MethodTable(hub),
+            protocols=protocols,
+            options=options,
+            clock=self._clock,
+            tasks=self._tasks,
+            timetable=self._timetable,
+            notify=self._notify,
+            forget=self._forget,
+            interceptors=tuple(interceptors),
+        )
+
+    def __repr__(self) -> str:
+        return f"<HubEndpoint {self.path}, {len(self._live)} connections, {len(self._negotiated)} negotiated>"
+
+    @property
+    def connection_count(self) -> int:
+        """How many connections have a transport."""
+        return len(self._live)
+
+    def handles(self, scope: Mapping[str, Any]) -> bool:
+        """Whether this is a request for the hub's path or its negotiate."""
+        return scope["type"] in ("http", "websocket") and self._part(scope) is not None
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        part = self._part(scope)
+        match scope["type"]:
+            case "websocket":
+                await self._websocket(scope, receive, send, found=part == "")
+            case "http":
+                request = ConnectionRequest.from_scope(scope)
+                answer = NO_SUCH_CONNECTION if part is None else await self._http(part, request)
+                await _answer(send, answer, request.headers.get("origin"))
+            case _:
+                raise ValueError(f"a hub serves http and websocket, not {scope['type']}")
+
+    async def close(self) -> None:
+        """Send every connection a Close that invites it to come back, and end the transports.
+
+        Returns when the hub was told of every end, at the latest after the options' `close_timeout`.
+        """
+        self._closing = True
+        for live in list(self._live.values()):
+            live.close(allow_reconnect=True)
+        if self._live:
+            self._emptied = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), self.options.close_timeout)
+        for live in list(self._live.values()):
+            live.abort()
+        await self._timetable.close()
+        await self._tasks.close()
+        self._negotiated.clear()
+
+    # --- requests
+
+    def _part(self, scope: Mapping[str, Any]) -> str | None:
+        """`""` for the hub's path, `negotiate`, or None."""
+        path: str = scope["path"]
+        root = scope.get("root_path", "")
+        if root and path.startswith(root):
+            path = path[len(root) :]
+        if self.options.trailing_slash and len(path) > 1:
+            path = path.rstrip("/")
+        if path == self.path:
+            return ""
+        return "negotiate" if path == f"{self.path.rstrip('/')}/negotiate" else None
+
+    async def _user(self, request: ConnectionRequest) -> object:
+        user = self._authenticate(request)
+        return await user if inspect.isawaitable(user) else user
+
+    async def _http(self, part: str, request: ConnectionRequest) -> HttpAnswer:
+        if request.method == "OPTIONS":
+            return preflight_answer(
+                request.headers.get("origin"), request.headers.get("access-control-request-headers")
+            )
+        try:
+            await self._user(request)
+        except ConnectionDenied as denied:
+            return self._denied(denied, request)
+        if part == "negotiate":
+            return await self._passed(self._negotiate(request)) if request.method == "POST" else METHOD_NOT_ALLOWED
+        match request.method:
+            case "GET":
+                return transport_off(
+                    Transport.SERVER_SENT_EVENTS
+                    if "text/event-stream" in (request.headers.get("accept") or "")
+                    else Transport.LONG_POLLING
+                )
+            case "POST" | "DELETE":
+                return NO_SUCH_CONNECTION
+            case _:
+                return METHOD_NOT_ALLOWED
+
+    async def _passed(self, answer: HttpAnswer) -> HttpAnswer:
+        if not self._host.interceptors:
+            return answer
+        passed: asyncio.Future[HttpAnswer] = asyncio.get_running_loop().create_future()
+
+        def deliver(value: HttpAnswer) -> None:
+            if not passed.done():
+                passed.set_result(value)
+
+        cross(self._host.interceptors, Seam.NEGOTIATE, None, answer, deliver)
+        return await passed
+
+    def _negotiate(self, request: ConnectionRequest) -> HttpAnswer:
+        asked = read_negotiate(request.query)
+        match asked:
+            case NegotiateRefused():
+                return negotiate_error(asked)
+            case NegotiateRequest():
+                connection_id = self._new_connection_id()
+                # Version 0 knows no token: there the id is the secret, so it must not be guessable.
+                token = new_id()
+                if asked.version == 0:
+                    connection_id = token
+                expires = self._clock.monotonic() + self.options.negotiation_timeout
+                self._negotiated[token] = Negotiated(connection_id, expires)
+                if self._expiry_at is None or self._expiry_at.at <= expires - self.options.negotiation_timeout:
+                    self._expiry_at = self._timetable.call_at(expires, self._expiry)
+                self._notify(Notice(NoticeKind.NEGOTIATED, connection_id, f"version {asked.version}"))
+                return negotiate_answer(
+                    asked,
+                    connection_id=connection_id,
+                    connection_token=token,
+                    transports=self.options.transports,
+                )
+
+    async def _websocket(self, scope: Mapping[str, Any], receive: Receive, send: Send, *, found: bool) -> None:
+        await receive()  # websocket.connect
+        request = ConnectionRequest.from_scope(scope)
+        if not found or self._closing:
+            await _deny(scope, send, NO_SUCH_CONNECTION)
+            return
+        try:
+            user = await self._user(request)
+        except ConnectionDenied as denied:
+            await _deny(scope, send, self._denied(denied, request))
+            return
+        live = self._claim(request, user, Transport.WEB_SOCKETS)
+        if isinstance(live, HttpAnswer):
+            await _deny(scope, send, live)
+            return
+        await send({"type": "websocket.accept"})
+        await AsgiWebSocket(live, receive, send).run()
+
+    def _claim(self, request: ConnectionRequest, user: object, transport: Transport) -> LiveConnection | HttpAnswer:
+        """The connection that a transport's first request is for.
+
+        Source: Observed; without an id a WebSocket makes its connection on the spot.
+        """
+        if transport not in self.options.transports:
+            return transport_off(transport)
+        token = request.query.get("id")
+        if token is None:
+            token, connection_id = new_id(), self._new_connection_id()
+        elif (negotiated := self._negotiated.pop(token, None)) is not None:
+            connection_id = negotiated.connection_id
+            if negotiated.expires <= self._clock.monotonic():
+                return NO_SUCH_CONNECTION
+        else:
+            return ALREADY_CONNECTED if token in self._live else NO_SUCH_CONNECTION
+        live = LiveConnection(
+            self._host, connection_id=connection_id, token=token, user=user, request=request, transport=transport
+        )
+        self._live[token] = live
+        return live
+
+    def _forget(self, live: LiveConnection) -> None:
+        if self._live.get(live.token) is live:
+            del self._live[live.token]
+            if not self._live and self._emptied is not None:
+                self._emptied.set()
+
+    def _denied(self, denied: ConnectionDenied, request: ConnectionRequest) -> HttpAnswer:
+        self._notify(Notice(NoticeKind.DENIED, "", f"{request.method} {request.path}: HTTP status {denied.status}"))
+        return HttpAnswer(denied.status, denied.body, denied.content_type, denied.headers)
+
+    def _task_failed(self, error: BaseException) -> None:
+        self._notify(Notice(NoticeKind.CALLBACK_FAILED, "", "a task of the hub endpoint ended with an error", error))
+
+
+def _log(notice: Notice) -> None:
+    failures = (NoticeKind.METHOD_FAILED, NoticeKind.CALLBACK_FAILED)
+    level = logging.ERROR if notice.kind in failures else logging.DEBUG
+    logger.log(
+        level,
+        "%s %s",
+        notice.kind,
+        notice.detail,
+        exc_info=notice.error if notice.kind in failures else None,
+        extra={"connection_id": notice.connection_id},
+    )
+
+
+def _raw_headers(answer: HttpAnswer, extra: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    headers = {"Content-Length": str(len(answer.body)), **answer.headers, **extra}
+    if answer.status != 204:
+        headers["Content-Type"] = answer.content_type
+    else:
+        del headers["Content-Length"]
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+async def _answer(send: Send, answer: HttpAnswer, origin: str | None) -> None:
+    headers = _raw_headers(answer, cors_headers(origin))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+async def _deny(scope: Mapping[str, Any], send: Send, answer: HttpAnswer) -> None:
+    """Refuse an upgrade; servers without the denial extension can only answer 403."""
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    headers = _raw_headers(answer, {})
+    await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": answer.body})

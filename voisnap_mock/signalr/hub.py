@@ -1,0 +1,279 @@
+"""What the author of a hub writes against: Hub, hub methods, and the context of a connection.
+
+    class Echo(Hub):
+        @hub_method(name="Say")
+        async def say(self, connection: HubContext, text: str) -> int:
+            connection.send("Said", text)
+            return len(text)
+
+A hub method's first parameter is the connection; every other one takes an argument and is bound by its annotation.
+It may be `async def` or plain `def`. Methods of one connection run one at a time, in the order of arrival.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, overload
+
+from voisnap_mock.signalr.binder import Signature
+from voisnap_mock.signalr.transports import Parameters
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+_MARK = "__hub_method__"
+
+
+class ConnectionRequest:
+    """The HTTP request that a connection came with.
+
+    Attributes:
+        path: without the query.
+        query: parameters, matched without regard to case, as ASP.NET Core does.
+        headers: likewise.
+        client: host and port of the caller, if known.
+        method: `GET` for an upgrade.
+    """
+
+    __slots__ = ("_headers", "_query", "_query_string", "_raw_headers", "client", "method", "path")
+
+    def __init__(
+        self,
+        path: str,
+        query: bytes | str = b"",
+        headers: Iterable[tuple[str, str]] = (),
+        client: tuple[str, int] | None = None,
+        method: str = "GET",
+    ) -> None:
+        self.path = path
+        self.client = client
+        self.method = method
+        self._query_string = query
+        self._raw_headers = headers
+        self._headers: Parameters | None = None
+        self._query: Parameters | None = None
+
+    @classmethod
+    def from_scope(cls, scope: Mapping[str, Any]) -> ConnectionRequest:
+        """Read an ASGI scope of type `http` or `websocket`."""
+        client = scope.get("client")
+        return cls(
+            scope["path"],
+            scope.get("query_string", b""),
+            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]],
+            (client[0], client[1]) if client else None,
+            scope.get("method", "GET"),
+        )
+
+    @property
+    def query(self) -> Parameters:
+        if self._query is None:
+            self._query = Parameters.from_query(self._query_string)
+        return self._query
+
+    @property
+    def headers(self) -> Parameters:
+        if self._headers is None:
+            self._headers = Parameters(self._raw_headers)
+        return self._headers
+
+    def __repr__(self) -> str:
+        # Neither query nor headers: both may hold tokens.
+        return f"<ConnectionRequest {self.method} {self.path}>"
+
+
+class _Owner(Protocol):
+    """What a context needs from the connection that it fronts."""
+
+    def send_event(self, target: str, arguments: tuple[object, ...]) -> None: ...
+
+    def close(self, *, error: str | None, allow_reconnect: bool) -> None: ...
+
+    def abort(self) -> None: ...
+
+    @property
+    def is_over(self) -> bool: ...
+
+
+class HubContext:
+    """One connection, as hub methods and other server code see it.
+
+    Attributes:
+        connection_id: public; other clients may be shown it.
+        user: whatever the authenticator returned.
+        request: the HTTP request that opened the transport.
+        items: the hub's own notes on this connection.
+    """
+
+    __slots__ = ("__weakref__", "_owner", "connection_id", "items", "request", "user")
+
+    def __init__(self, connection_id: str, user: object, request: ConnectionRequest, owner: _Owner) -> None:
+        self.connection_id = connection_id
+        self.user = user
+        self.request = request
+        self.items: dict[str, object] = {}
+        self._owner = owner
+
+    def send(self, target: str, *arguments: object) -> None:
+        """Call a method of the client, without waiting for anything.
+
+        The message is queued and written with everything else that is queued by then. After the connection has ended,
+        or after `close`, it is dropped.
+
+        Raises:
+            LocalProtocolError: an argument cannot be serialised.
+        """
+        self._owner.send_event(target, arguments)
+
+    def close(self, *, error: str | None = None, allow_reconnect: bool = False) -> None:
+        """End the connection in order.
+
+        The invocation that is running completes, everything queued is sent, then a Close message, then the transport
+        is closed (WebSockets: code 1000). Invocations that wait their turn are not run any more.
+
+        Args:
+            error: shown to the client's user.
+            allow_reconnect: whether a client with automatic reconnect should come back.
+        """
+        self._owner.close(error=error, allow_reconnect=allow_reconnect)
+
+    def abort(self) -> None:
+        """Cut the connection at once, with nothing said to the client."""
+        self._owner.abort()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection has ended; what is sent now is dropped."""
+        return self._owner.is_over
+
+    def __repr__(self) -> str:
+        return f"<HubContext {self.connection_id}>"
+
+
+class Hub:
+    """The server's side of a hub; subclass it, one instance serves all connections of an endpoint."""
+
+    async def on_connected(self, connection: HubContext) -> None:
+        """Called when the handshake is done; the connection's first hub method waits for it.
+
+        An exception ends the connection with a Close that forbids reconnecting.
+        """
+
+    async def on_disconnected(self, connection: HubContext, error: Exception | None) -> None:
+        """Called once when the connection has ended, `error` being None for an end in order."""
+
+
+@overload
+def hub_method(function: _Method, /) -> _Method: ...
+@overload
+def hub_method(*, name: str | None = None) -> Callable[[_Method], _Method]: ...
+def hub_method(
+    function: _Method | None = None, /, *, name: str | None = None
+) -> _Method | Callable[[_Method], _Method]:
+    """Let clients call this method, by `name` or by its own.
+
+    Source: Observed, targets are matched without regard to case.
+    """
+
+    def mark(method: _Method) -> _Method:
+        setattr(method, _MARK, name or method.__name__)
+        return method
+
+    return mark if function is None else mark(function)
+
+
+@dataclass(frozen=True, slots=True)
+class HubMethod:
+    """One callable method of a hub instance.
+
+    Attributes:
+        name: as it was declared.
+        call: the bound method.
+        signature: the arguments after the connection.
+        is_async: whether calling it makes a coroutine.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    signature: Signature
+    is_async: bool
+
+
+class MethodTable:
+    """The methods of one hub instance, by target.
+
+    Raises:
+        TypeError: a method's parameters cannot be bound, or two methods share a name.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._methods: dict[str, HubMethod] = {}
+        for attribute in dir(type(hub)):
+            function = inspect.getattr_static(type(hub), attribute, None)
+            name = getattr(function, _MARK, None)
+            if function is None or name is None:
+                continue
+            if name.lower() in self._methods:
+                raise TypeError(f"{type(hub).__name__}: two hub methods are called {name!r} (case does not matter)")
+            self._methods[name.lower()] = _method(name, function, getattr(hub, attribute))
+
+    def find(self, target: str) -> HubMethod | None:
+        """Source: Observed, matching without regard to case."""
+        return self._methods.get(target) or self._find(target)
+
+    def _find(self, target: str) -> HubMethod | None:
+        method = self._methods.get(target.lower())
+        if method is not None and target == method.name:
+            # The spelling that clients use is found without lower() from now on.
+            self._methods[target] = method
+        return method
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted({method.name for method in self._methods.values()}))
+
+    def signature(self, target: str) -> Signature | None:
+        method = self._methods.get(target) or self._find(target)
+        return None if method is None else method.signature
+
+    def item_type(self, stream_id: str) -> Any:
+        return object
+
+    def result_type(self, invocation_id: str) -> Any:
+        return object
+
+
+def _method(name: str, function: Callable[..., Any], bound: Callable[..., Any]) -> HubMethod:
+    where = f"hub method {function.__qualname__}"
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    for parameter in parameters:
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            raise TypeError(f"{where}: parameter {parameter.name!r} must be positional; arguments come by position")
+    if not parameters:
+        raise TypeError(f"{where}: the first parameter after self is the connection (HubContext)")
+    hints = _hints(function)
+    arguments = parameters[1:]
+    for parameter in arguments:
+        if parameter.name not in hints:
+            raise TypeError(f"{where}: parameter {parameter.name!r} needs an annotation; `object` takes anything")
+    try:
+        signature = Signature(
+            tuple(parameter.name for parameter in arguments),
+            tuple(hints[parameter.name] for parameter in arguments),
+            required=sum(parameter.default is parameter.empty for parameter in arguments),
+        )
+    except TypeError as error:
+        raise TypeError(f"{where}: {error}") from error
+    return HubMethod(name, bound, signature, inspect.iscoroutinefunction(function))
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of the arguments; the first parameter's may be unknown at run time (`TYPE_CHECKING`)."""
+    module = inspect.getmodule(function)
+    names = {"HubContext": HubContext} | (vars(module) if module else {})
+    try:
+        return typing.get_type_hints(function, names, include_extras=True)
+    except NameError as error:
+        raise TypeError(
+            f"hub method {function.__qualname__}: annotation names {error.name!r}, which is not known at run time"
+        ) from error

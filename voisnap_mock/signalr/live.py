@@ -1,0 +1,420 @@
+"""LiveConnection: a server's connection, from its handshake to its last byte.
+
+It joins the sans-IO `HubConnection`, the dispatcher, and whatever transport carries the bytes just now. It decides when
+the connection ends and sees to it that the hub is told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from voisnap_mock.signalr.connection import CLOSED_WITH_ERROR, ConnectionFailed, HubConnection, HubEvent, Role, State
+from voisnap_mock.signalr.dispatcher import Dispatcher
+from voisnap_mock.signalr.errors import HubException, LocalProtocolError, RemoteProtocolError, SignalRError
+from voisnap_mock.signalr.hub import ConnectionRequest, Hub, HubContext, MethodTable
+from voisnap_mock.signalr.interceptors import Interceptor, Seam, cross
+from voisnap_mock.signalr.messages import (
+    Ack,
+    Close,
+    HandshakeRequest,
+    HandshakeResponse,
+    HubMessage,
+    Invocation,
+    Ping,
+    Sequence,
+)
+from voisnap_mock.signalr.options import HubOptions, Notice, NoticeKind
+from voisnap_mock.signalr.protocols import HubProtocol
+from voisnap_mock.signalr.tasks import Appointment, Clock, Tasks, Timetable
+from voisnap_mock.signalr.transports import TRANSFER_FORMATS, Transport
+
+
+class SlowClient(SignalRError):
+    """The client does not read what it is sent."""
+
+
+class Wire(Protocol):
+    """A transport as a live connection sees it. It takes bytes with `LiveConnection.take` when it can write."""
+
+    def wake(self) -> None:
+        """There may be something to take, or the connection has ended. Called often: must be cheap."""
+        ...
+
+    def abort(self) -> None:
+        """End the transport at once."""
+        ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What all connections of one endpoint share."""
+
+    hub: Hub
+    methods: MethodTable
+    protocols: tuple[HubProtocol, ...]
+    options: HubOptions
+    clock: Clock
+    tasks: Tasks
+    timetable: Timetable
+    notify: Callable[[Notice], None]
+    forget: Callable[[LiveConnection], None]
+    interceptors: tuple[Interceptor, ...] = ()
+
+
+class LiveConnection:
+    """One connection of a client to a hub.
+
+    Attributes:
+        token: the secret by which its requests name it.
+        ended: the hub has been told that it is over; the wire writes what is left and closes.
+    """
+
+    __slots__ = (
+        "_appointment",
+        "_blocked_since",
+        "_close_by",
+        "_closing",
+        "_connection",
+        "_dispatcher",
+        "_early",
+        "_force_at",
+        "_frames",
+        "_host",
+        "_opened",
+        "_paused",
+        "_waiting_bytes",
+        "_wire",
+        "context",
+        "ended",
+        "token",
+        "transport",
+    )
+
+    def __init__(
+        self, host: Host, *, connection_id: str, token: str, user: object, request: ConnectionRequest,
+        transport: Transport,
+    ) -> None:  # fmt: skip
+        now = host.clock.monotonic()
+        self._host = host
+        self.token = token
+        self.transport = transport
+        self.context = HubContext(connection_id, user, request, self)
+        self.ended = False
+        self._connection = HubConnection(
+            Role.SERVER,
+            host.protocols,
+            now=now,
+            types=host.methods,
+            limits=host.options.limits,
+            transfer_formats=TRANSFER_FORMATS[transport],
+        )
+        self._dispatcher: Dispatcher | None = None
+        self._wire: Wire | None = None
+        self._opened = False
+        # Only used with interceptors: what came while a handshake is held back, and frames that passed.
+        self._early: list[HubMessage] | None = None
+        self._frames: deque[bytes] | None = deque() if host.interceptors else None
+        self._closing: Close | None = None
+        self._close_by: float | None = None
+        self._force_at: float | None = None
+        self._blocked_since: float | None = None
+        self._paused = False
+        self._waiting_bytes = 0
+        self._appointment: Appointment = host.timetable.call_at(now + host.options.limits.handshake_timeout, self)
+
+    def __repr__(self) -> str:
+        return f"<LiveConnection {self.context.connection_id} {self.transport} {self._connection!r}>"
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether frames of this connection are binary."""
+        protocol = self._connection.protocol
+        return protocol is not None and protocol.transfer_format == "Binary"
+
+    @property
+    def is_over(self) -> bool:
+        return self.ended or self._closing is not None
+
+    # --- the wire's side
+
+    def attach(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes of the client; runs the methods they call as far as these do not wait."""
+        if self._host.interceptors:
+            cross(self._host.interceptors, Seam.BYTES_IN, self.context, data, self._receive)
+        else:
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        connection = self._connection
+        for event in connection.receive_bytes(data, self._host.clock.monotonic()):
+            self._take_event(event)
+        dispatcher = self._dispatcher
+        if dispatcher is not None and not dispatcher.is_idle and not self.ended:
+            connection.hold_timeout()
+            self._waiting_bytes += len(data)
+            if self._waiting_bytes > self._host.options.max_waiting_bytes and not self._paused and self._wire:
+                self._paused = True
+                self._wire.pause_reading()
+        if connection.unsent_bytes:
+            self._wake()
+
+    def take(self) -> bytes:
+        """The next bytes to write as one frame; empty when there are none. After the last ones of an `ended`
+        connection the wire closes itself in order."""
+        frames = self._frames
+        if frames is None:
+            return self._connection.bytes_to_send()
+        while self._early is None and not frames and (data := self._connection.bytes_to_send()):
+            cross(self._host.interceptors, Seam.BYTES_OUT, self.context, data, self._pass_frame)
+        return frames.popleft() if frames else b""
+
+    def _pass_frame(self, data: bytes) -> None:
+        assert self._frames is not None
+        self._frames.append(data)
+        self._wake()
+
+    def write_began(self) -> None:
+        """The wire cannot take more until `write_ended`."""
+        self._blocked_since = self._host.clock.monotonic()
+        self._call_by(self._blocked_since + self._host.options.send_timeout)
+
+    def write_ended(self) -> None:
+        self._blocked_since = None
+
+    def transport_lost(self, error: Exception | None = None) -> None:
+        """The wire is gone; without `error` the client closed it in order."""
+        self._wire = None
+        if not self.ended:
+            self._connection.lose_transport()
+            self._end(error)
+        self._appointment.cancel()
+        self._host.forget(self)
+
+    # --- events of the protocol
+
+    def _take_event(self, event: HubEvent) -> None:
+        if self.ended:
+            return
+        match event:
+            case Ping() | Ack() | Sequence():
+                pass
+            case HandshakeRequest():
+                if self._host.interceptors:
+                    self._early = []
+                    cross(self._host.interceptors, Seam.HANDSHAKE, self.context, event, self._open_held)
+                else:
+                    self._open(event)
+            case Close():
+                self._end(RemoteProtocolError(event.error, kind="ClientClose") if event.error else None)
+            case ConnectionFailed():
+                kind = NoticeKind.PROTOCOL_ERROR if self._opened else NoticeKind.HANDSHAKE_FAILED
+                self._note(kind, str(event.error), event.error)
+                self._end(event.error)
+            case _:
+                assert not isinstance(event, HandshakeResponse)
+                if self._host.interceptors:
+                    cross(self._host.interceptors, Seam.MESSAGE_IN, self.context, event, self._dispatch)
+                else:
+                    self._dispatch(event)
+
+    def _dispatch(self, message: HubMessage) -> None:
+        if self._early is not None:
+            self._early.append(message)
+        elif self._dispatcher is not None and not self.is_over:
+            self._dispatcher.receive(message)
+
+    def _open_held(self, request: HandshakeRequest) -> None:
+        early, self._early = self._early, None
+        if self.ended or self._opened:
+            return
+        self._open(request)
+        for message in early or ():
+            self._dispatch(message)
+        self._wake()
+
+    def _open(self, request: HandshakeRequest) -> None:
+        self._opened = True
+        self._note(NoticeKind.CONNECTED, f"{self.transport}, {request.protocol} version {request.version}")
+        host = self._host
+        self._dispatcher = Dispatcher(
+            self,
+            host.methods,
+            tasks=host.tasks,
+            notify=host.notify,
+            detailed=host.options.limits.detailed_errors,
+        )
+        self._dispatcher.open(host.hub.on_connected)
+
+    # --- the dispatcher's and the hub's side
+
+    def send_event(self, target: str, arguments: tuple[object, ...]) -> None:
+        if self._closing is None and not self.ended:
+            self.send_message(Invocation(target, arguments))
+
+    def send_message(self, message: HubMessage) -> None:
+        """Queue a message; dropped when the connection is over.
+
+        Raises:
+            LocalProtocolError: it cannot be serialised.
+        """
+        if self._host.interceptors:
+            cross(self._host.interceptors, Seam.MESSAGE_OUT, self.context, message, self._send_message)
+        else:
+            self._send_message(message)
+
+    def _send_message(self, message: HubMessage) -> None:
+        connection = self._connection
+        if connection.state is not State.OPEN:
+            return
+        connection.send(message, self._host.clock.monotonic())
+        if connection.unsent_bytes > self._host.options.max_unsent_bytes:
+            self._give_up_slow(f"{connection.unsent_bytes} bytes wait to be read by the client")
+        else:
+            self._wake()
+
+    def close(self, *, error: str | None = None, allow_reconnect: bool = False) -> None:
+        if self.is_over:
+            return
+        if self._dispatcher is None:
+            # Nobody is there yet to be told.
+            self._connection.lose_transport()
+            self._end(None)
+            return
+        self._closing = Close(error, allow_reconnect)
+        self._dispatcher.stop_accepting()
+        if self._dispatcher.is_idle:
+            self._finish_close()
+        else:
+            self._close_by = self._host.clock.monotonic() + self._host.options.close_timeout
+            self._call_by(self._close_by)
+
+    def abort(self) -> None:
+        wire, self._wire = self._wire, None
+        if not self.ended:
+            self._connection.lose_transport()
+            self._end(None)
+        if wire is not None:
+            wire.abort()
+
+    def went_idle(self) -> None:
+        if self._waiting_bytes:
+            self._waiting_bytes = 0
+            self._connection.resume_timeout(self._host.clock.monotonic())
+            if self._paused:
+                self._paused = False
+                if self._wire is not None:
+                    self._wire.resume_reading()
+        if self._closing is not None and not self.ended:
+            self._finish_close()
+
+    def connected_failed(self, error: BaseException) -> None:
+        """Source: Observed, a Close with an error and without `allowReconnect`."""
+        if self.ended:
+            return
+        detail = ""
+        if isinstance(error, HubException):
+            detail = f" HubException: {error.message}"
+        elif self._host.options.limits.detailed_errors:
+            detail = f" {type(error).__name__}: {error}"
+        self._say_close(Close(CLOSED_WITH_ERROR + detail))
+        self._end(error if isinstance(error, Exception) else None)
+
+    # --- time
+
+    def on_deadline(self, now: float) -> float | None:
+        """See `tasks.Timed`."""
+        options = self._host.options
+        if self._force_at is not None and now >= self._force_at:
+            wire, self._wire = self._wire, None
+            if wire is not None:
+                wire.abort()
+            return None
+        if not self.ended:
+            if self._blocked_since is not None and now >= self._blocked_since + options.send_timeout:
+                self._give_up_slow(f"a write has been blocked for {options.send_timeout:g} s")
+            elif self._close_by is not None and now >= self._close_by:
+                self._finish_close()
+            else:
+                for event in self._connection.handle_deadline(now):
+                    self._take_event(event)
+                if self._connection.unsent_bytes:
+                    self._wake()
+        return self._next_deadline()
+
+    def _next_deadline(self) -> float | None:
+        if self.ended:
+            return self._force_at
+        times = [
+            self._connection.next_deadline(),
+            self._close_by,
+            None if self._blocked_since is None else self._blocked_since + self._host.options.send_timeout,
+        ]
+        return min((time for time in times if time is not None), default=None)
+
+    def _call_by(self, at: float) -> None:
+        if self._appointment.subject is None or at < self._appointment.at:
+            self._appointment.cancel()
+            self._appointment = self._host.timetable.call_at(at, self)
+
+    # --- the end
+
+    def _give_up_slow(self, why: str) -> None:
+        dropped = self._connection.drop_unsent()
+        self._note(NoticeKind.SLOW_CLIENT, f"{why}; {dropped} bytes were dropped and the connection is closed")
+        self._say_close(Close(f"{CLOSED_WITH_ERROR} The client reads too slowly: {why}.", allow_reconnect=True))
+        self._end(SlowClient(why))
+
+    def _finish_close(self) -> None:
+        assert self._closing is not None
+        self._say_close(self._closing)
+        self._end(None)
+
+    def _say_close(self, close: Close) -> None:
+        if self._connection.state is State.OPEN:
+            try:
+                self._connection.send(close, self._host.clock.monotonic())
+            except LocalProtocolError:
+                self._connection.send(Close(allow_reconnect=close.allow_reconnect), self._host.clock.monotonic())
+
+    def _end(self, error: Exception | None) -> None:
+        """The hub part is over: tell the hub, let the wire write what is left."""
+        self.ended = True
+        host = self._host
+        if self._dispatcher is not None:
+            self._dispatcher.cancel()
+            host.tasks.start(self._tell_hub(error))
+            self._note(NoticeKind.DISCONNECTED, str(error) if error else "", error)
+        self._connection.lose_transport()
+        self._force_at = host.clock.monotonic() + host.options.close_timeout
+        if self._wire is not None:
+            self._call_by(self._force_at)
+            self._wire.wake()
+        else:
+            self._appointment.cancel()
+            host.forget(self)
+
+    async def _tell_hub(self, error: Exception | None) -> None:
+        try:
+            await self._host.hub.on_disconnected(self.context, error)
+        except asyncio.CancelledError:
+            raise
+        except Exception as failure:  # noqa: BLE001 - the outermost frame of the hub's callback
+            self._note(NoticeKind.CALLBACK_FAILED, "on_disconnected", failure)
+
+    def _wake(self) -> None:
+        if self._wire is not None:
+            self._wire.wake()
+
+    def _note(self, kind: NoticeKind, detail: str, error: BaseException | None = None) -> None:
+        self._host.notify(Notice(kind, self.context.connection_id, detail, error))

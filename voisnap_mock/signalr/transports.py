@@ -1,0 +1,180 @@
+"""The rules of the transports, without doing anything: negotiate, status codes, headers, bodies.
+
+Source: Documented, TransportProtocols.md of ASP.NET Core; bodies and header values Observed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from voisnap_mock.signalr.protocols import TransferFormat
+
+
+class Transport(StrEnum):
+    """The transports by their names on the wire, in the order in which clients try them."""
+
+    WEB_SOCKETS = "WebSockets"
+    SERVER_SENT_EVENTS = "ServerSentEvents"
+    LONG_POLLING = "LongPolling"
+
+
+TRANSFER_FORMATS: Final[Mapping[Transport, frozenset[TransferFormat]]] = {
+    Transport.WEB_SOCKETS: frozenset(TransferFormat),
+    Transport.SERVER_SENT_EVENTS: frozenset({TransferFormat.TEXT}),
+    Transport.LONG_POLLING: frozenset(TransferFormat),
+}
+
+
+class Parameters:
+    """Names and values of a query or of headers; names are matched without regard to case, the first value counts."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Iterable[tuple[str, str]]) -> None:
+        self._items = tuple(items)
+
+    @classmethod
+    def from_query(cls, query: bytes | str) -> Parameters:
+        text = query if isinstance(query, str) else query.decode("latin-1")
+        return cls(parse_qsl(text, keep_blank_values=True, max_num_fields=1000) if text.count("&") < 1000 else ())
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        wanted = name.lower()
+        for key, value in self._items:
+            if key.lower() == wanted:
+                return value
+        return default
+
+    def get_all(self, name: str) -> list[str]:
+        wanted = name.lower()
+        return [value for key, value in self._items if key.lower() == wanted]
+
+    def items(self) -> tuple[tuple[str, str], ...]:
+        return self._items
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+    def __repr__(self) -> str:
+        # Values may be tokens.
+        return f"<Parameters {', '.join(key for key, _ in self._items)}>"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A whole HTTP response."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "text/plain"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+ID_REQUIRED = HttpAnswer(400, b"Connection ID required")
+NO_SUCH_CONNECTION = HttpAnswer(404, b"No Connection with that ID")
+METHOD_NOT_ALLOWED = HttpAnswer(405)
+POST_NOT_ALLOWED = HttpAnswer(405, b"POST requests are not allowed for WebSocket connections.")
+CANNOT_DELETE = HttpAnswer(400, b"Cannot terminate this connection using the DELETE endpoint.")
+OTHER_TRANSPORT = HttpAnswer(400, b"Cannot change transports mid-connection")
+ALREADY_CONNECTED = HttpAnswer(409)
+
+
+def transport_off(transport: Transport) -> HttpAnswer:
+    """The answer to a transport that is switched off."""
+    return HttpAnswer(404, f"{transport} transport not supported by this end point type".encode())
+
+
+# --- Negotiate
+
+
+@dataclass(frozen=True, slots=True)
+class NegotiateRequest:
+    """A negotiate that can be answered with a connection.
+
+    Attributes:
+        version: 0 or 1.
+        stateful_reconnect: whether the client asked for it.
+    """
+
+    version: int
+    stateful_reconnect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NegotiateRefused:
+    """A negotiate that is answered with an error text (and status 200)."""
+
+    error: str
+
+
+def read_negotiate(query: Parameters) -> NegotiateRequest | NegotiateRefused:
+    """Decide what a negotiate's query asks for.
+
+    Source: Observed; without `negotiateVersion` it is 0, versions above 1 are answered as 1.
+    """
+    asked = query.get("negotiateVersion")
+    version = 0
+    if asked:
+        try:
+            version = int(asked)
+        except ValueError:
+            return NegotiateRefused("The client requested a non-integer protocol version.")
+        if version < 0:
+            return NegotiateRefused(
+                f"The client requested version '{version}', but the server does not support this version."
+            )
+    stateful = (query.get("useStatefulReconnect") or "").lower() == "true"
+    return NegotiateRequest(min(version, 1), stateful)
+
+
+def negotiate_answer(
+    request: NegotiateRequest,
+    *,
+    connection_id: str,
+    connection_token: str,
+    transports: Iterable[Transport],
+    stateful_reconnect: bool = False,
+) -> HttpAnswer:
+    """The answer that makes a connection; version 0 gets no token, its id is the token."""
+    members: dict[str, object] = {"negotiateVersion": request.version, "connectionId": connection_id}
+    if request.version > 0:
+        members["connectionToken"] = connection_token
+    if stateful_reconnect:
+        members["useStatefulReconnect"] = True
+    members["availableTransports"] = [
+        {"transport": transport, "transferFormats": [f for f in TransferFormat if f in TRANSFER_FORMATS[transport]]}
+        for transport in transports
+    ]
+    return HttpAnswer(200, msgspec.json.encode(members), "application/json")
+
+
+def negotiate_error(refused: NegotiateRefused) -> HttpAnswer:
+    return HttpAnswer(200, msgspec.json.encode({"error": refused.error}), "application/json")
+
+
+# --- CORS
+
+ALLOWED_HEADERS: Final = "authorization, content-type, x-requested-with, x-signalr-user-agent"
+
+
+def cors_headers(origin: str | None) -> dict[str, str]:
+    """What a browser needs to read an answer to a request with credentials: its own origin, never `*`."""
+    if not origin:
+        return {}
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true", "Vary": "Origin"}
+
+
+def preflight_answer(origin: str | None, requested_headers: str | None) -> HttpAnswer:
+    """The answer to a preflight; it needs no token."""
+    headers = cors_headers(origin)
+    if headers:
+        headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
+        headers["Access-Control-Allow-Headers"] = requested_headers or ALLOWED_HEADERS
+        headers["Access-Control-Max-Age"] = "600"
+    return HttpAnswer(204, headers=headers)
