@@ -130,6 +130,7 @@ class Journal:
     def append(
         self,
         kind: str,
+        /,
         *,
         tenant_id: str | None = None,
         call_id: str | None = None,

@@ -85,12 +85,3 @@ class RequestRefused(VoisnapMockError):
 def header_text(text: str) -> str:
     """`text` on one line and in ASCII, as a header value needs it."""
     return " ".join(text.split()).encode("ascii", "backslashreplace").decode()
-
-
-def shown(value: object, limit: int = 80) -> str:
-    """A value from a request as an error may quote it: as JSON, cut short."""
-    try:
-        text = msgspec.json.encode(value).decode()
-    except (TypeError, ValueError, RecursionError):
-        text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

@@ -1,0 +1,298 @@
+"""The composition root: makes every object of one server and joins them. No globals: two apps share nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import zlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+
+from voisnap_mock import __version__
+from voisnap_mock.agents.script import AgentScript, AgentsFile
+from voisnap_mock.audio.stt import Ears
+from voisnap_mock.audio.tts import LocalSynthesizer
+from voisnap_mock.clock import Clock, SystemClock
+from voisnap_mock.cloud.chat_hub import ChatHub
+from voisnap_mock.cloud.door import Door
+from voisnap_mock.cloud.problems import CONTENT_TYPE, REASON_HEADER, ProblemDetails
+from voisnap_mock.cloud.rest import build_rest
+from voisnap_mock.cloud.session_hub import HubDoor, SessionHub
+from voisnap_mock.cloud.tenants import DEFAULT_TENANT, Tenant, Tenants
+from voisnap_mock.cloud.tokens import TokenAuthority
+from voisnap_mock.cloud.voice_hub import VoiceHub
+from voisnap_mock.config import AgentsSource, Settings
+from voisnap_mock.control import CONTROL_PREFIX, build_control
+from voisnap_mock.engine.runner import SessionTable
+from voisnap_mock.errors import ConfigError, ModelError
+from voisnap_mock.ids import IdSource
+from voisnap_mock.journal import Journal
+from voisnap_mock.signalr import HubEndpoint, HubOptions
+from voisnap_mock.signalr.connection import ConnectionLimits
+
+if TYPE_CHECKING:
+    from voisnap_mock.audio.endpointing import Endpointer
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+VOICE_PATH = "/hubs/voice"
+CHAT_PATH = "/hubs/chat"
+
+_log = logging.getLogger("voisnap_mock.app")
+
+
+class App:
+    """One server's objects, and the ASGI application over them.
+
+    `start` and `stop` belong to the loop that serves; everything else may be read before. The agents file is read, and
+    configured speech models are tried, when the object is made.
+
+    Args:
+        file: the agents to serve, instead of the file that the settings name.
+        report: told, in a sentence, what the person at the terminal should know: a reload, a faulty edit.
+
+    Raises:
+        ConfigError: a setting, the agents file or a speech model cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        file: AgentsFile | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self._report = report or _log.warning
+        self._source = AgentsSource(settings.agents, origin=settings.origins.get("agents", ""))
+        self._own_file = file
+        folder = settings.agents.parent if settings.agents is not None else Path.cwd()
+        self.ears = Ears(
+            vosk_model=str(settings.vosk_model) if settings.vosk_model is not None else None, agents_folder=folder
+        )
+        self.synthesizer = LocalSynthesizer()
+        loaded = file if file is not None else self._source.load()
+        self.ears.check(loaded.agents.values())
+        self._trace_ids = IdSource(self._seed(loaded, "trace"))
+        self._connection_ids = IdSource(self._seed(loaded, "connection"))
+        self.tokens = TokenAuthority(loaded.auth)
+        self.tenants = Tenants(self._make_tenant)
+        self.tenants.load(loaded)
+        self.door = Door(self.tokens, self.tenants, self.clock)
+        hub_door = HubDoor(self.door, self._new_trace_id)
+        self._hubs: tuple[SessionHub, ...] = (VoiceHub(self.clock), ChatHub(self.clock))
+        options = HubOptions(limits=ConnectionLimits(max_message_bytes=loaded.limits.max_message_bytes))
+        self._endpoints = tuple(
+            HubEndpoint(
+                hub,
+                path=path,
+                authenticate=hub_door.authenticate,
+                clock=self.clock,
+                options=options,
+                new_connection_id=self._connection_ids.connection_id,
+            )
+            for hub, path in zip(self._hubs, (VOICE_PATH, CHAT_PATH), strict=True)
+        )
+        control = build_control(self, self.info)
+        rest = build_rest(
+            door=self.door,
+            clock=self.clock,
+            new_trace_id=self._new_trace_id,
+            on_error=self._note_defect,
+            routers=(control,),
+        )
+        self._control = rest
+        # Outermost, so that errors carry the headers too: a browser shows its program nothing without them.
+        self._rest = CORSMiddleware(
+            rest,
+            allow_origin_regex=".*",
+            allow_credentials=True,
+            allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=("*",),
+            expose_headers=(REASON_HEADER, "Retry-After", "WWW-Authenticate"),
+            max_age=600,
+        )
+        self._base_url = ""
+        self._started_at = self.clock.monotonic()
+        self._waiting_for: tuple[str, ...] = ("start",)
+        self._watcher: asyncio.Task[None] | None = None
+        self._last_fault = ""
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self, base_url: str) -> None:
+        """Begin to serve under `base_url`. Speech warms up behind the first calls; nobody waits for it here."""
+        self._base_url = base_url
+        self._started_at = self.clock.monotonic()
+        self._waiting_for = ()
+        await self.synthesizer.start()
+
+    def warm_up(self) -> None:
+        """Load what the first call will need, in a thread of its own, after the server is ready."""
+        threading.Thread(target=self._load_heavy, name="voisnap-mock warm-up", daemon=True).start()
+
+    def watch(self) -> None:
+        """Follow the agents file from now on, on the running loop."""
+        if self._own_file is None and self._source.path is not None:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def stop(self) -> None:
+        """End all sessions with `server_shutdown`, then all connections."""
+        self._waiting_for = ("stop",)
+        if self._watcher is not None:
+            self._watcher.cancel()
+        for tenant in self.tenants.all():
+            await tenant.sessions.close()
+        for hub in self._hubs:
+            hub.finish()
+        for endpoint in self._endpoints:
+            await endpoint.close()
+        await self.synthesizer.close()
+
+    @property
+    def waiting_for(self) -> tuple[str, ...]:
+        """What must still happen before calls can be taken."""
+        return self._waiting_for
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application. Hub paths do not pass FastAPI."""
+        for endpoint in self._endpoints:
+            if endpoint.handles(scope):
+                await endpoint(scope, receive, send)
+                return
+        match scope["type"]:
+            case "http":
+                app = self._control if scope["path"].startswith(CONTROL_PREFIX) else self._rest
+                try:
+                    await app(scope, receive, send)
+                except Exception:  # noqa: BLE001 - the outermost frame of a request: it is answered and noted already
+                    _log.debug("%s %s failed", scope["method"], scope["path"], exc_info=True)
+            case "websocket":
+                await self._refuse_websocket(scope, receive, send)
+            case "lifespan":
+                raise NotImplementedError("App.start and App.stop are called by the server")
+
+    async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        hubs = ", ".join(endpoint.path for endpoint in self._endpoints)
+        problem = ProblemDetails(404, f"WebSocket {scope['path']}: no hub is here; hubs are {hubs}")
+        headers = [(b"content-type", CONTENT_TYPE.encode())]
+        await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": problem.body(self._new_trace_id())})
+
+    def info(self) -> dict[str, Any]:
+        """What `/__voisnap/info` shows."""
+        http, ws = self._base_url, self._base_url.replace("http", "ws", 1)
+        return {
+            "version": __version__,
+            "urls": {
+                "base": http,
+                "api": f"{http}/api/v1",
+                "voice": ws + VOICE_PATH,
+                "chat": ws + CHAT_PATH,
+                "control": http + CONTROL_PREFIX,
+            },
+            "tenants": list(self.tenants.ids),
+            "uptimeSeconds": round(self.clock.monotonic() - self._started_at, 3),
+            "agents": self.tenants.default.file.source,
+            "ears": self.ears.describe(),
+            "voices": self.synthesizer.status(),
+        }
+
+    # --- agents -----------------------------------------------------------------------------------------------------
+
+    async def reload(self) -> None:
+        """Read the agents file again; calls under way go on as they are. A faulty one is reported and changes nothing."""
+        try:
+            file = await asyncio.to_thread(self._read)
+            self.tokens.configure(file.auth)
+        except ConfigError as error:
+            if str(error) != self._last_fault:
+                self._last_fault = str(error)
+                self._report(f"{error}\nThe agents loaded before stay in use.")
+                tenant = self.tenants.default
+                tenant.journal.append("agents.rejected", tenant_id=tenant.id, message=str(error))
+            return
+        if file == self.tenants.default.file and not self._last_fault:
+            return
+        self._last_fault = ""
+        self.tenants.load(file)
+        self._report(f"{file.source} loaded: {', '.join(file.agents)}")
+
+    def _read(self) -> AgentsFile:
+        file = self._source.load()
+        self.ears.check(file.agents.values())
+        return file
+
+    async def _watch(self) -> None:
+        changed = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._source.watch(changed.set))
+                while True:
+                    await changed.wait()
+                    changed.clear()
+                    await self.reload()
+        except Exception as error:  # noqa: BLE001 - the outermost frame of the task
+            self._report(f"edits of {self._source.path} are no longer noticed: {error!r}")
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _make_tenant(self, tenant_id: str, file: AgentsFile) -> Tenant:
+        journal = Journal(self.clock, file.limits.journal_entries, file.limits.journal_bytes)
+        sessions = SessionTable(
+            clock=self.clock,
+            ids=IdSource(self._seed(file, tenant_id)),
+            journal=journal,
+            synthesizer=self.synthesizer,
+            prompts=self._source.recordings,
+            hearing_for=self.ears.hearing_for,
+            endpointer_for=_endpointer_for(file),
+            limits=file.limits,
+            fidelity=file.fidelity,
+        )
+        return Tenant(tenant_id, clock=self.clock, journal=journal, sessions=sessions)
+
+    def _seed(self, file: AgentsFile, name: str) -> int:
+        """One seed for each tenant, so that tenants have ids of their own; the default tenant's is the one given."""
+        seed = file.seed if self.settings.seed is None else self.settings.seed
+        return seed if name == DEFAULT_TENANT else (seed << 32) ^ zlib.crc32(name.encode())
+
+    def _new_trace_id(self) -> str:
+        return self._trace_ids.new("trace_")
+
+    def _note_defect(self, request: Request, error: Exception) -> None:
+        tenant = self.tenants.default
+        target = f"{request.method} {request.url.path}"
+        tenant.journal.append("defect", tenant_id=tenant.id, target=target, message=f"{type(error).__name__}: {error}")
+        _log.error("%s failed", target, exc_info=error)
+
+    def _load_heavy(self) -> None:
+        try:
+            import jwt.api_jws  # noqa: F401
+            import numpy as np  # noqa: F401
+            import soxr  # noqa: F401
+
+            self.ears.warm_up()
+        except ModelError as error:
+            _log.warning("%s", error)
+
+
+def _endpointer_for(file: AgentsFile) -> Callable[[AgentScript], Endpointer]:
+    def make(script: AgentScript) -> Endpointer:
+        from voisnap_mock.audio.endpointing import Endpointer
+
+        return Endpointer(end_of_turn=script.timing.end_of_turn, max_utterance=file.limits.max_utterance)
+
+    return make

@@ -1,0 +1,288 @@
+"""The REST side of the service: authentication, keys, agents. Every error is an RFC 7807 body."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+
+from voisnap_mock.agents.script import User
+from voisnap_mock.clock import Clock
+from voisnap_mock.cloud.door import Admission, Door, refusal
+from voisnap_mock.cloud.problems import CONTENT_TYPE, ProblemDetails, RequestRefused
+from voisnap_mock.cloud.tenants import Agent
+from voisnap_mock.cloud.tokens import MfaChallenge, TokenRefused, Tokens, user_id
+from voisnap_mock.cloud.wire import agent_object, quoted
+from voisnap_mock.journal import is_credential
+
+MAX_PAGE_SIZE = 100
+
+
+class _Body(BaseModel):
+    """A request body; members that the API does not know are ignored, types are not guessed."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class LoginBody(_Body):
+    email: str
+    password: str
+
+
+class MfaBody(_Body):
+    mfaToken: str
+    code: str
+
+
+class RefreshBody(_Body):
+    refreshToken: str
+
+
+class LogoutBody(_Body):
+    refreshToken: str | None = None
+
+
+def build_rest(
+    *,
+    door: Door,
+    clock: Clock,
+    new_trace_id: Callable[[], str],
+    on_error: Callable[[Request, Exception], None],
+    routers: Iterable[APIRouter] = (),
+) -> FastAPI:
+    """The FastAPI application with all routes and the error answers.
+
+    Args:
+        on_error: told of an exception that nobody expected; the client gets a 500 that shows nothing of it.
+        routers: further routes, such as the mock's own.
+    """
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, strict_content_type=False)
+    app.include_router(_routes(door, clock))
+    for router in routers:
+        app.include_router(router)
+
+    def answer(problem: ProblemDetails) -> Response:
+        return Response(problem.body(new_trace_id()), problem.status, problem.all_headers(), CONTENT_TYPE)
+
+    async def on_refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestRefused)
+        return answer(error.problem)
+
+    async def on_token_refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, TokenRefused)
+        tenant = door.tenants.default
+        tenant.journal.append(
+            "http.refused",
+            tenant_id=tenant.id,
+            target=f"{request.method} {request.url.path}",
+            check=error.check,
+            message=str(error),
+        )
+        return answer(refusal(error))
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return answer(_http_problem(request, error))
+
+    async def on_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return answer(invalid_request(error.errors(), content_type=request.headers.get("content-type")))
+
+    async def on_unexpected(request: Request, error: Exception) -> Response:
+        on_error(request, error)
+        return answer(
+            ProblemDetails(
+                500, "voisnap-mock failed while it answered; this is a defect of the mock, its log has the details"
+            )
+        )
+
+    app.add_exception_handler(RequestRefused, on_refused)
+    app.add_exception_handler(TokenRefused, on_token_refused)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(Exception, on_unexpected)
+    return app
+
+
+def _routes(door: Door, clock: Clock) -> APIRouter:
+    router = APIRouter()
+    tokens = door.tokens
+
+    def admitted(request: Request) -> Admission:
+        return door.admit(request.headers.get("Authorization"), is_hub=False)
+
+    Admitted = Annotated[Admission, Depends(admitted)]
+
+    # --- authentication; Source: Documented that POST /api/v1/auth/login exists (real-time overview), Assumed the rest.
+
+    @router.post("/api/v1/auth/login")
+    async def login(body: LoginBody) -> Response:
+        return JSONResponse(_login_answer(tokens.login(body.email, body.password, clock.wall())))
+
+    @router.post("/api/v1/auth/mfa/verify")
+    async def verify_mfa(body: MfaBody) -> Response:
+        return JSONResponse(_login_answer(tokens.verify_mfa(body.mfaToken, body.code, clock.wall())))
+
+    @router.post("/api/v1/auth/refresh")
+    async def refresh(body: RefreshBody) -> Response:
+        return JSONResponse(_login_answer(tokens.refresh(body.refreshToken, clock.wall())))
+
+    @router.post("/api/v1/auth/logout")
+    async def logout(admission: Admitted, body: LogoutBody | None = None) -> Response:
+        tokens.logout(admission.identity, body.refreshToken if body else None, clock.wall())
+        return Response(status_code=204)
+
+    @router.get("/api/v1/auth/me")
+    async def me(admission: Admitted) -> Response:
+        identity = admission.identity
+        if identity.kind == "api_key":
+            raise RequestRefused(
+                ProblemDetails(403, "an API key belongs to a tenant, not to a user: use an access token here")
+            )
+        return JSONResponse(_user_object(tokens.user_of(identity)) | {"id": identity.subject})
+
+    @router.get("/.well-known/jwks.json")
+    async def jwks() -> Response:
+        return JSONResponse(tokens.jwks())
+
+    # --- agents; Source: Documented, API overview (envelope, paging) and agents page (object). ---------------------
+
+    @router.get("/api/v1/agents")
+    async def list_agents(
+        admission: Admitted,
+        page: Annotated[int, Query(ge=1)] = 1,
+        page_size: Annotated[int, Query(alias="pageSize", ge=1, le=MAX_PAGE_SIZE)] = 20,
+        sort_by: Annotated[Literal["createdAt", "updatedAt", "name", "id", "status"], Query(alias="sortBy")] = (
+            "createdAt"
+        ),
+        sort_order: Annotated[Literal["asc", "desc"], Query(alias="sortOrder")] = "desc",
+        status: Literal["active", "inactive"] | None = None,
+    ) -> Response:
+        shown = [_agent(agent) for agent in admission.tenant.agents.values()]
+        found = [agent for agent in shown if status is None or agent["status"] == status]
+        found.sort(key=lambda agent: str(agent[sort_by]), reverse=sort_order == "desc")
+        return JSONResponse(
+            {
+                "data": found[(page - 1) * page_size : page * page_size],
+                "page": page,
+                "pageSize": page_size,
+                "total": len(found),
+                "totalPages": math.ceil(len(found) / page_size),
+            }
+        )
+
+    @router.get("/api/v1/agents/{agent_id}")
+    async def read_agent(agent_id: str, admission: Admitted) -> Response:
+        agent = admission.tenant.agents.get(agent_id)
+        if agent is None:
+            file = admission.tenant.file.source
+            known = ", ".join(admission.tenant.agents) or "none"
+            detail = f"Agent {quoted(agent_id)} does not exist; {file} has {known}"
+            raise RequestRefused(ProblemDetails(404, detail, reason=f"agents of {file}"))
+        return JSONResponse(_agent(agent))
+
+    return router
+
+
+def _login_answer(answer: Tokens | MfaChallenge) -> dict[str, Any]:
+    match answer:
+        case MfaChallenge(token):
+            return {"mfaRequired": True, "mfaToken": token}
+        case Tokens():
+            return {
+                "accessToken": answer.access_token,
+                "refreshToken": answer.refresh_token,
+                "tokenType": "Bearer",
+                "expiresIn": answer.expires_in,
+                "user": _user_object(answer.user),
+            }
+
+
+def _user_object(user: User) -> dict[str, Any]:
+    return {
+        "id": user_id(user.email),
+        "email": user.email,
+        "firstName": user.first_name,
+        "lastName": user.last_name,
+        "role": user.role,
+        "tenantId": user.tenant,
+    }
+
+
+def _agent(agent: Agent) -> dict[str, Any]:
+    return agent_object(agent.script, version=agent.version, created_at=agent.created_at, updated_at=agent.updated_at)
+
+
+# --- errors ------------------------------------------------------------------------------------------------------
+
+
+def _http_problem(request: Request, error: HTTPException) -> ProblemDetails:
+    asked = f"{request.method} {request.url.path}"
+    match error.status_code:
+        case 404:
+            detail = f"{asked}: voisnap-mock has no such resource; what it has is listed in its README under REST"
+        case 405:
+            allowed = (error.headers or {}).get("Allow", "another method")
+            detail = f"{asked}: this resource takes {allowed}"
+        case _:
+            detail = f"{asked}: {error.detail}"
+    return ProblemDetails(error.status_code, detail, headers=dict(error.headers or {}))
+
+
+def invalid_request(errors: Iterable[Mapping[str, Any]], *, content_type: str | None) -> ProblemDetails:
+    """The 422 for what pydantic found: each wrong field, what came and what was expected.
+
+    Source: Assumed; the status of validation errors is not documented.
+    """
+    fields: dict[str, list[str]] = {}
+    for error in errors:
+        where, *path = (str(part) for part in error["loc"])
+        name = ".".join(path) if path and error["type"] != "json_invalid" else where
+        fields.setdefault(name, []).append(_explain(error, where, name, content_type))
+    detail = "; ".join(f"{name}: {text}" for name, texts in fields.items() for text in texts)
+    return ProblemDetails(422, detail, errors=fields)
+
+
+def _explain(error: Mapping[str, Any], where: str, name: str, content_type: str | None) -> str:
+    context = error.get("ctx", {})
+    expected = {
+        "missing": f"expected in the {where}, but it is missing",
+        "string_type": "expected a string",
+        "int_parsing": "expected a whole number",
+        "greater_than_equal": f"expected {context.get('ge')} or more",
+        "less_than_equal": f"expected {context.get('le')} or less",
+        "literal_error": f"expected {context.get('expected')}",
+        "json_invalid": f"expected JSON, but it cannot be read: {context.get('error')} at character {error['loc'][-1]}",
+        "model_attributes_type": "expected a JSON object",
+    }.get(error["type"], str(error["msg"]))
+    if error["type"] in ("missing", "json_invalid"):
+        if name == where == "body":
+            return "expected a JSON object, but the body is empty"
+        return expected
+    came = error.get("input")
+    if isinstance(came, bytes):
+        kind = content_type or "no content type"
+        return f"{expected} as application/json, came {len(came)} bytes as {kind}"
+    if is_credential(name) or (where == "body" and name == "body"):
+        return f"{expected}, came {_kind_of(came)}"
+    return f"{expected}, came {quoted(came)}"
+
+
+def _kind_of(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case _:
+            return "an object"

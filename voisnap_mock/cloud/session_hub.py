@@ -1,0 +1,366 @@
+"""What VoiceHub and ChatHub share: how a connection gets its session, keeps it, and loses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
+
+from voisnap_mock.clock import Clock, Timer
+from voisnap_mock.cloud.door import Admission, Door, refusal
+from voisnap_mock.cloud.problems import CONTENT_TYPE, ProblemDetails
+from voisnap_mock.cloud.tenants import Agent, Tenant
+from voisnap_mock.cloud.tokens import TokenRefused
+from voisnap_mock.cloud.wire import (
+    AGENT_INACTIVE,
+    AGENT_NOT_FOUND,
+    AUTH_FAILED,
+    RECONNECT_FAILED,
+    SESSION_LIMIT_REACHED,
+    ArgumentError,
+    connection_metadata,
+    error_event,
+    hub_events,
+)
+from voisnap_mock.engine.events import (
+    AudioReady,
+    ChatInput,
+    Failed,
+    SessionEnded,
+    SessionEvent,
+    Started,
+    VoiceInput,
+)
+from voisnap_mock.engine.runner import Session
+from voisnap_mock.errors import ResumeRefused, SessionLimitReached
+from voisnap_mock.signalr import ConnectionDenied, ConnectionRequest, Hub, HubContext, HubException
+
+Given = TypeVar("Given")
+Checked = TypeVar("Checked")
+
+FAREWELL = 0.1
+"""Seconds between `SessionEnded` and the Close message.
+
+A client that hangs up because of `SessionEnded`, as the documented sample does, has its call answered in this time; a
+Close message right behind the event would make the client's library reject that call.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A connection that was let in, and what its query asks for.
+
+    Attributes:
+        admission: None when the credential failed and `fidelity.auth_failure` is `error_event`; `refused` says why.
+        variables: what templates of the agent's script may use.
+    """
+
+    admission: Admission | None
+    agent_id: str | None = None
+    session_id: str | None = None
+    variables: Mapping[str, object] = field(default_factory=dict)
+    refused: str = ""
+
+
+class HubDoor:
+    """Authenticates the requests of hub connections: negotiate and upgrade alike.
+
+    Source: Documented for 401 at the handshake (real-time overview). Assumed: negotiate checks the same way, and
+    `metadata` that is no JSON object is 400.
+    """
+
+    def __init__(self, door: Door, new_trace_id: Callable[[], str]) -> None:
+        self._door = door
+        self._new_trace_id = new_trace_id
+
+    def authenticate(self, request: ConnectionRequest) -> Visit:
+        """Raises ConnectionDenied: 401 that names the failed check, or 400 for metadata that cannot be read."""
+        try:
+            admission = self._door.admit(
+                request.headers.get("Authorization"), query_token=request.query.get("access_token"), is_hub=True
+            )
+        except TokenRefused as error:
+            tenant = self._door.tenants.default
+            tenant.journal.append(
+                "connection.refused",
+                tenant_id=tenant.id,
+                hub=request.path,
+                check=error.check,
+                message=str(error),
+                client=request.client,
+            )
+            if tenant.file.fidelity.auth_failure == "error_event":
+                return Visit(None, refused=str(error))
+            raise self._denied(refusal(error, is_hub=True)) from error
+        query = request.query
+        text = query.get("metadata")
+        try:
+            metadata = connection_metadata(text) if text else {}
+        except ArgumentError as error:
+            admission.tenant.journal.append(
+                "connection.refused", tenant_id=admission.tenant.id, hub=request.path, message=str(error)
+            )
+            raise self._denied(ProblemDetails(400, str(error))) from error
+        variables: dict[str, object] = {"metadata": metadata}
+        for name in ("userName", "language"):
+            if (value := query.get(name)) is not None:
+                variables[name] = value
+        return Visit(admission, query.get("agentId") or None, query.get("sessionId") or None, variables)
+
+    def _denied(self, problem: ProblemDetails) -> ConnectionDenied:
+        return ConnectionDenied(problem.status, problem.body(self._new_trace_id()), CONTENT_TYPE, problem.all_headers())
+
+
+class HubOutlet:
+    """A session's way to its client: one hub connection.
+
+    Attributes:
+        session: None before the session is open, and after another connection took it over.
+        has_heard: whether caller audio came on this connection.
+    """
+
+    __slots__ = (
+        "_channel",
+        "_clock",
+        "_connection",
+        "_expiry",
+        "_farewell",
+        "_has_ended",
+        "_session_id",
+        "has_heard",
+        "session",
+    )
+
+    def __init__(self, connection: HubContext, clock: Clock, channel: Literal["voice", "chat"]) -> None:
+        self.session: Session | None = None
+        self.has_heard = False
+        self._connection = connection
+        self._clock = clock
+        self._channel = channel
+        self._session_id = ""
+        self._has_ended = False
+        self._farewell: Timer | None = None
+        self._expiry: Timer | None = None
+
+    def attach(self, session: Session) -> None:
+        self.session = session
+        self._session_id = session.id
+
+    def deliver(self, event: SessionEvent) -> None:
+        connection = self._connection
+        if type(event) is AudioReady:
+            connection.send("AudioReceived", event.pcm)
+            return
+        events = hub_events(event, session_id=self._session_id, wall=self._clock.wall(), channel=self._channel)
+        for target, payload in events:
+            connection.send(target, payload)
+        if isinstance(event, SessionEnded):
+            self._has_ended = True
+            self._farewell = self._clock.call_at(self._clock.monotonic() + FAREWELL, self.finish)
+
+    def receive(self, given: VoiceInput | ChatInput) -> None:
+        """Hand the session what its client did; without a session, or after its end, nothing happens."""
+        if self.session is not None:
+            self.session.receive(given)
+
+    def expire_at(self, expires_at: float) -> None:
+        """End the session when its token expires, at `expires_at` seconds since 1970."""
+        life = expires_at - self._clock.wall()
+        self._expiry = self._clock.call_at(self._clock.monotonic() + life, self._expire)
+
+    def finish(self) -> None:
+        """The session is over and the client has had its time: close, without asking it to come back."""
+        if self._has_ended:
+            self._connection.close()
+
+    def displace(self) -> None:
+        """Another connection has taken the session over."""
+        self.session = None
+        self._stop_timers()
+        self._connection.close(error="This session was resumed by another connection.")
+
+    def lose(self) -> None:
+        """The connection is gone."""
+        session, self.session = self.session, None
+        self._stop_timers()
+        if session is not None:
+            session.detach(self)
+
+    def _expire(self) -> None:
+        self.receive(Failed(AUTH_FAILED, "the access token expired during the session"))
+
+    def _stop_timers(self) -> None:
+        for timer in (self._farewell, self._expiry):
+            if timer is not None:
+                timer.cancel()
+
+
+class SessionHub(Hub):
+    """A hub on which each connection has one session with an agent.
+
+    Subclasses add the methods that clients call, and say which kind of session it is.
+    """
+
+    channel: ClassVar[Literal["voice", "chat"]]
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._outlets: set[HubOutlet] = set()
+
+    def open_session(self, tenant: Tenant, agent: Agent, visit: Visit, outlet: HubOutlet) -> Session:
+        """Make the session that a new connection asks for."""
+        raise NotImplementedError
+
+    async def on_connected(self, connection: HubContext) -> None:
+        """Open or resume the session that the query asks for, or say why not and close.
+
+        Source: Documented for the `Error` event and its codes (real-time overview). Assumed: the connection is
+        accepted first, no `SessionStarted` comes, and the Close message forbids reconnecting.
+        """
+        visit = visit_of(connection)
+        outlet = HubOutlet(connection, self._clock, self.channel)
+        connection.items["outlet"] = outlet
+        if visit.admission is None:
+            self._turn_away(connection, AUTH_FAILED, visit.refused)
+            return
+        tenant = visit.admission.tenant
+        tenant.journal.append(
+            "connection.opened",
+            tenant_id=tenant.id,
+            call_id=visit.session_id,
+            hub=connection.request.path,
+            connectionId=connection.connection_id,
+            # `id` is the connection token, a secret too.
+            query={name: value for name, value in connection.request.query.items() if name != "id"},
+        )
+        if visit.session_id is not None:
+            self._resume(connection, tenant, visit, visit.session_id, outlet)
+        else:
+            self._open(connection, tenant, visit, outlet)
+        if outlet.session is None:
+            return
+        self._outlets.add(outlet)
+        expires_at = visit.admission.identity.expires_at
+        if expires_at is not None and tenant.file.fidelity.on_token_expiry == "error":
+            outlet.expire_at(expires_at)
+
+    async def on_disconnected(self, connection: HubContext, error: Exception | None) -> None:
+        visit, outlet = visit_of(connection), outlet_of(connection)
+        session = outlet.session
+        if visit.admission is not None:
+            visit.admission.tenant.journal.append(
+                "connection.closed",
+                tenant_id=visit.admission.tenant.id,
+                call_id=session.id if session is not None else None,
+                hub=connection.request.path,
+                connectionId=connection.connection_id,
+                message=str(error) if error is not None else "closed in order",
+            )
+        self._outlets.discard(outlet)
+        outlet.lose()
+
+    def finish(self) -> None:
+        """Close at once every connection whose session has ended."""
+        for outlet in tuple(self._outlets):
+            outlet.finish()
+
+    def note_method(self, connection: HubContext, target: str, **details: Any) -> None:
+        """Write a call of the client into the journal."""
+        self._note(connection, "method", target=target, **details)
+
+    def note_lint(self, connection: HubContext, rule: str, message: str) -> None:
+        """Write a remark on the client's manners into the journal: nothing that the service would refuse."""
+        self._note(connection, "lint", rule=rule, message=message)
+
+    def _note(self, connection: HubContext, kind: str, **details: Any) -> None:
+        session = outlet_of(connection).session
+        if (admission := visit_of(connection).admission) is not None and session is not None:
+            admission.tenant.journal.append(
+                kind, tenant_id=admission.tenant.id, call_id=session.id, t=round(session.t, 3), **details
+            )
+
+    # --- getting a session --------------------------------------------------------------------------------------
+
+    def _open(self, connection: HubContext, tenant: Tenant, visit: Visit, outlet: HubOutlet) -> None:
+        known = ", ".join(tenant.agents) or "none"
+        if visit.agent_id is None:
+            self._turn_away(
+                connection, AGENT_NOT_FOUND, f"the query names no agent: agentId is expected, one of {known}"
+            )
+            return
+        agent = tenant.agents.get(visit.agent_id)
+        if agent is None:
+            self._turn_away(
+                connection, AGENT_NOT_FOUND, f"Agent {visit.agent_id[:80]!r} does not exist; this server has {known}"
+            )
+            return
+        if not agent.script.active:
+            self._turn_away(connection, AGENT_INACTIVE, f"Agent {visit.agent_id!r} is not active")
+            return
+        try:
+            session = self.open_session(tenant, agent, visit, outlet)
+        except SessionLimitReached as error:
+            self._turn_away(connection, SESSION_LIMIT_REACHED, str(error))
+            return
+        outlet.attach(session)
+        session.receive(Started())
+
+    def _resume(self, connection: HubContext, tenant: Tenant, visit: Visit, session_id: str, outlet: HubOutlet) -> None:
+        live = tenant.sessions.get(session_id)
+        if live is not None and visit.agent_id not in (None, live.script.id):
+            self._turn_away(
+                connection,
+                RECONNECT_FAILED,
+                f"session {session_id[:80]!r} is with agent {live.script.id!r}, "
+                f"the query names {str(visit.agent_id)[:80]!r}",
+            )
+            return
+        if live is not None:
+            # The events of a resumption come while it happens, and name the session.
+            outlet.attach(live)
+        try:
+            resumption = tenant.sessions.resume(session_id, tenant_id=tenant.id, channel=self.channel, outlet=outlet)
+        except ResumeRefused as error:
+            outlet.session = None
+            self._turn_away(connection, RECONNECT_FAILED, str(error))
+            return
+        if isinstance(resumption.displaced, HubOutlet):
+            resumption.displaced.displace()
+
+    def _turn_away(self, connection: HubContext, code: str, message: str) -> None:
+        visit = visit_of(connection)
+        if visit.admission is not None:
+            visit.admission.tenant.journal.append(
+                "connection.turned_away",
+                tenant_id=visit.admission.tenant.id,
+                connectionId=connection.connection_id,
+                code=code,
+                message=message,
+            )
+        connection.send(*error_event(code, message, recoverable=False))
+        connection.close()
+
+
+def visit_of(connection: HubContext) -> Visit:
+    """What the authenticator made of the connection's request."""
+    assert isinstance(connection.user, Visit)
+    return connection.user
+
+
+def outlet_of(connection: HubContext) -> HubOutlet:
+    """The outlet of a connection; it has no session when the connection was turned away."""
+    outlet = connection.items["outlet"]
+    assert isinstance(outlet, HubOutlet)
+    return outlet
+
+
+def checked(check: Callable[[Given], Checked], given: Given) -> Checked:
+    """`check(given)`; what is wrong with the argument is shown to the client, as an error of the invocation.
+
+    Raises:
+        HubException: with the text of the ArgumentError.
+    """
+    try:
+        return check(given)
+    except ArgumentError as error:
+        raise HubException(str(error)) from error

@@ -1,0 +1,99 @@
+"""Tenants: everything of a user hangs on one of them, and they share nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from voisnap_mock.agents.script import AgentScript, AgentsFile
+from voisnap_mock.clock import Clock
+from voisnap_mock.engine.runner import SessionTable
+from voisnap_mock.journal import Journal
+
+DEFAULT_TENANT = "ten_dev"
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A loaded agent.
+
+    Attributes:
+        version: from 1; one more for each edit that changed it.
+        created_at, updated_at: seconds since 1970.
+    """
+
+    script: AgentScript
+    version: int
+    created_at: float
+    updated_at: float
+
+
+class Tenant:
+    """One tenant: its agents, its sessions, its journal.
+
+    Attributes:
+        file: the agents file it goes by now; sessions under way keep the one they began with.
+        agents: by id, in the order of the file.
+    """
+
+    def __init__(self, tenant_id: str, *, clock: Clock, journal: Journal, sessions: SessionTable) -> None:
+        self.id = tenant_id
+        self.journal = journal
+        self.sessions = sessions
+        self.file = AgentsFile(agents={})
+        self.agents: Mapping[str, Agent] = {}
+        self._clock = clock
+
+    def load(self, file: AgentsFile) -> None:
+        """Go by another agents file from now on."""
+        now = self._clock.wall()
+        self.agents = {script.id: self._agent(script, now) for script in file.agents.values()}
+        self.file = file
+        self.sessions.configure(limits=file.limits, fidelity=file.fidelity)
+        self.journal.append("agents.loaded", tenant_id=self.id, source=file.source, agents=list(file.agents))
+
+    def _agent(self, script: AgentScript, now: float) -> Agent:
+        before = self.agents.get(script.id)
+        if before is None:
+            return Agent(script, 1, now, now)
+        if before.script == script:
+            # Equal values may come from other lines, which notes in the journal show.
+            return replace(before, script=script)
+        return Agent(script, before.version + 1, before.created_at, now)
+
+
+class Tenants:
+    """The tenants of a server: `ten_dev`, and those that users of the agents file belong to."""
+
+    def __init__(self, make: Callable[[str, AgentsFile], Tenant]) -> None:
+        self._make = make
+        self._tenants: dict[str, Tenant] = {}
+        self._named: tuple[str, ...] = ()
+
+    def load(self, file: AgentsFile) -> None:
+        """Give every tenant the agents file; make those that it is the first to name.
+
+        A tenant that it names no more keeps its sessions, and takes no new ones.
+        """
+        self._named = tuple(dict.fromkeys((DEFAULT_TENANT, *(user.tenant for user in file.auth.users))))
+        for tenant_id in self._named:
+            if tenant_id not in self._tenants:
+                self._tenants[tenant_id] = self._make(tenant_id, file)
+        for tenant in self._tenants.values():
+            tenant.load(file)
+
+    def get(self, tenant_id: str) -> Tenant | None:
+        return self._tenants[tenant_id] if tenant_id in self._named else None
+
+    @property
+    def default(self) -> Tenant:
+        return self._tenants[DEFAULT_TENANT]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Those that may be used now."""
+        return self._named
+
+    def all(self) -> tuple[Tenant, ...]:
+        """Also those that only finish their sessions."""
+        return tuple(self._tenants.values())

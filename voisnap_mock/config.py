@@ -1,0 +1,235 @@
+"""Settings, merged once from flags, environment, file and defaults; and the agents file they lead to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from voisnap_mock.agents.builtin import builtin_agents
+from voisnap_mock.agents.reading import parse_agents
+from voisnap_mock.agents.script import AgentsFile
+from voisnap_mock.errors import AgentsFileError, ConfigError, Problem
+from voisnap_mock.recordings import Recordings
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8647
+DEFAULT_AGENTS_FILE = "agents.yaml"
+RECORDINGS = "recordings"
+ENVIRONMENT_PREFIX = "VOISNAP_MOCK_"
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+_LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one server is set up.
+
+    Attributes:
+        agents: the agents file; None is the built-in agents.
+        host: the address to bind.
+        port: 0 takes a free one.
+        port_file: gets the port number and a line break once the server is ready.
+        seed: of ids and choices; None is the agents file's own.
+        vosk_model: folder of the Vosk model for agents that name none themselves.
+        log: how much is logged.
+        origins: for settings that were given, by what: `--port`, `VOISNAP_MOCK_PORT`.
+    """
+
+    agents: Path | None = None
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    port_file: Path | None = None
+    seed: int | None = None
+    vosk_model: Path | None = None
+    log: LogLevel = "warning"
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def origin(self, name: str) -> str:
+        """What gave the setting its value, for an error message."""
+        return self.origins.get(name, f"default of --{name.replace('_', '-')}")
+
+
+def load_settings(
+    flags: Mapping[str, object] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Settings:
+    """Merge flags over environment over defaults.
+
+    Args:
+        flags: by the names of `Settings`; None is "not given". Values may still be texts.
+        environment: where `VOISNAP_MOCK_<FLAG>` is looked up, and `VOSK_MODEL_PATH` for the model.
+        folder: the working directory, for a default agents file and relative paths; the process's own if None.
+
+    Raises:
+        ConfigError: naming the flag or variable, its value and what was expected.
+    """
+    environment = environment or {}
+    folder = folder or Path.cwd()
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    unknown = given.keys() - _PARSERS.keys()
+    if unknown:
+        raise ConfigError(f"unknown settings: {', '.join(sorted(unknown))}; known are {', '.join(_PARSERS)}")
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name, parse in _PARSERS.items():
+        if name in given:
+            origin, value = _flag(name), given[name]
+        elif found := _from_environment(name, environment):
+            origin, value = found
+        else:
+            continue
+        values[name] = parse(origin, value, folder)
+        origins[name] = origin
+    if "agents" not in values and (folder / DEFAULT_AGENTS_FILE).is_file():
+        values["agents"] = folder / DEFAULT_AGENTS_FILE
+        origins["agents"] = f"{DEFAULT_AGENTS_FILE} of the working directory"
+    return Settings(**values, origins=origins)
+
+
+def _flag(name: str) -> str:
+    return "argument AGENTS.yaml" if name == "agents" else f"--{name.replace('_', '-')}"
+
+
+def _from_environment(name: str, environment: Mapping[str, str]) -> tuple[str, str] | None:
+    """A variable that is set to nothing counts as not set."""
+    variables = [ENVIRONMENT_PREFIX + name.upper()]
+    if name == "vosk_model":
+        variables.append("VOSK_MODEL_PATH")
+    return next(((variable, environment[variable]) for variable in variables if environment.get(variable)), None)
+
+
+def _path(origin: str, value: object, folder: Path) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ConfigError(f"{origin}: {value!r} is not a path")
+    return folder / Path(value).expanduser()
+
+
+def _whole_number(origin: str, value: object, expected: str) -> int:
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError
+        return int(value)
+    except ValueError:
+        raise ConfigError(f"{origin}: {value!r} is not a whole number, expected {expected}") from None
+
+
+def _port(origin: str, value: object, folder: Path) -> int:
+    expected = "a port from 1 to 65535, or 0 for a free one"
+    port = _whole_number(origin, value, expected)
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"{origin}: {port} is out of range, expected {expected}")
+    return port
+
+
+def _seed(origin: str, value: object, folder: Path) -> int:
+    return _whole_number(origin, value, "a seed such as 42")
+
+
+def _host(origin: str, value: object, folder: Path) -> str:
+    text = str(value).strip()
+    if not text or any(character in text for character in " /"):
+        raise ConfigError(f"{origin}: {value!r} is not a host, expected a name or an address such as {DEFAULT_HOST}")
+    return text.removeprefix("[").removesuffix("]")
+
+
+def _log(origin: str, value: object, folder: Path) -> LogLevel:
+    level = str(value).lower()
+    if level not in _LOG_LEVELS:
+        raise ConfigError(f"{origin}: {value!r} is not a log level, expected one of {', '.join(_LOG_LEVELS)}")
+    return level
+
+
+_PARSERS: Mapping[str, Callable[[str, object, Path], object]] = {
+    "agents": _path,
+    "host": _host,
+    "port": _port,
+    "port_file": _path,
+    "seed": _seed,
+    "vosk_model": _path,
+    "log": _log,
+}
+assert _PARSERS.keys() == {setting.name for setting in fields(Settings)} - {"origins"}
+
+
+# --- agents ------------------------------------------------------------------------------------------------------
+
+
+class AgentsSource:
+    """Where a server's agents come from: a file that may change, or the built-in ones.
+
+    Attributes:
+        path: the file, None for the built-in agents.
+        recordings: the prompts beside it.
+    """
+
+    def __init__(self, path: Path | None, *, origin: str = "") -> None:
+        self.path = path
+        self._folder = (path.parent if path is not None else Path.cwd()) / RECORDINGS
+        self.recordings = Recordings(self._folder)
+        self._origin = origin
+
+    def load(self) -> AgentsFile:
+        """Read the file as it is now, and look that every recording it names is there.
+
+        Raises:
+            ConfigError: the file cannot be read; naming it, and what named it.
+            AgentsFileError: it is wrong; every problem with line and column.
+        """
+        if self.path is None:
+            return builtin_agents()
+        came_from = f" (from {self._origin})" if self._origin else ""
+        try:
+            text = self.path.read_bytes()
+        except FileNotFoundError:
+            raise ConfigError(
+                f"agents file {self.path}{came_from}: no such file; `voisnap-mock init` writes one to begin with"
+            ) from None
+        except OSError as error:
+            raise ConfigError(f"agents file {self.path}{came_from} cannot be read: {error.strerror}") from error
+        file = parse_agents(text, source=str(self.path))
+        missing = set(self.recordings.missing(sorted({prompt.wav for prompt in file.prompts()})))
+        if missing:
+            raise AgentsFileError(
+                str(self.path),
+                [
+                    Problem(
+                        prompt.line,
+                        prompt.column,
+                        f"{prompt.wav}: no such recording in {self._folder}; record it, or leave out `wav`",
+                    )
+                    for prompt in file.prompts()
+                    if prompt.wav in missing
+                ],
+            )
+        return file
+
+    async def watch(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` whenever the file or a recording may have changed, and once when watching has begun.
+
+        Runs until cancelled; returns at once for the built-in agents.
+        """
+        if self.path is None:
+            return
+        async with asyncio.TaskGroup() as group:
+            # The folder is watched, not the file: editors put a new file in the old one's place.
+            group.create_task(self._watch(self.path.parent, (self.path.name, RECORDINGS), on_change, recursive=False))
+            if self._folder.is_dir():
+                group.create_task(self._watch(self._folder, (), on_change, recursive=True))
+            # Both watch from their first step on, so an edit since the file was read is seen here or there.
+            await asyncio.sleep(0)
+            on_change()
+
+    async def _watch(
+        self, folder: Path, names: tuple[str, ...], on_change: Callable[[], None], *, recursive: bool
+    ) -> None:
+        from watchfiles import awatch
+
+        async for changes in awatch(folder, watch_filter=None, recursive=recursive, debounce=200, step=100):
+            if not names or any(Path(changed).name in names for _, changed in changes):
+                on_change()
