@@ -1,0 +1,383 @@
+"""The commands, their options, and what becomes of their errors.
+
+Only words are defined here; what a command does lives in a module of its own, imported when the command runs: nobody
+waits for the reference caller to serve, or for the server to mint a token.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand
+
+from voisnap_mock.cli import values
+from voisnap_mock.cli.console import is_terminal, print_error
+from voisnap_mock.cli.failures import INTERRUPTED, exit_code
+from voisnap_mock.errors import VoisnapMockError
+
+_IS_TERMINAL = is_terminal(sys.stdout)
+
+app = typer.Typer(
+    name="voisnap-mock",
+    help="An offline stand-in for the Voisnap voice-agent API.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Rich makes help and usage errors handsome for people; a pipe gets plain text and none of its import time.
+    rich_markup_mode="rich" if _IS_TERMINAL else None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+AgentsArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[AGENTS.yaml]",
+        help="The agents file; without one, agents.yaml of this directory, else the built-in agents.",
+        show_default=False,
+    ),
+]
+AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="Id of the agent, such as agt_support.")]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The server; else VOISNAP_MOCK_URL, VOISNAP_BASE_URL, http://127.0.0.1:8647.",
+        metavar="URL",
+        show_default=False,
+    ),
+]
+EmailOption = Annotated[
+    str | None, typer.Option(help="Log in as this user; else VOISNAP_EMAIL, the built-in user.", show_default=False)
+]
+PasswordOption = Annotated[
+    str | None, typer.Option(help="Its password; else VOISNAP_PASSWORD, the built-in one.", show_default=False)
+]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(help="Use this access token, no login; else VOISNAP_ACCESS_TOKEN.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+PatienceOption = Annotated[
+    float,
+    typer.Option(
+        parser=values.duration,
+        metavar="TIME",
+        help="How long to wait for the agent before going on.",
+        show_default="6s",
+    ),
+]
+MetadataOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Metadata of the connection.", show_default=False)
+]
+SessionOption = Annotated[
+    str | None, typer.Option(metavar="ID", help="Resume this session instead of beginning one.", show_default=False)
+]
+VoiceOption = Annotated[str, typer.Option(help="A voice of espeak, such as en-us+f3 or en-gb-x-rp.")]
+RateOption = Annotated[int, typer.Option(min=80, max=450, help="Words per minute.")]
+AgentsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Make it as a server with this agents file would; else agents.yaml of this directory, if there.",
+        show_default=False,
+    ),
+]
+
+
+class _OrderedCommand(TyperCommand):
+    """Remembers the words it was given: the order of `--say`, `--wav` and `--dtmf` is the order of the call."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["words"] = list(args)
+        return super().parse_args(ctx, args)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"voisnap-mock {version('voisnap-mock')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """An offline stand-in for the Voisnap voice-agent API."""
+
+
+@app.command()
+def serve(
+    agents: AgentsArgument = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port; 0 picks a free one.", show_default="8647"),
+    ] = None,
+    port_file: Annotated[Path | None, typer.Option(help="Write the port here when ready.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same ids.", show_default=False)] = None,
+    vosk_model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a Vosk model; else VOSK_MODEL_PATH, the built-in one.", show_default=False),
+    ] = None,
+    log: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="warning")] = None,
+) -> None:
+    """Serve until stopped.
+
+    An edited agents file is taken over at once; a faulty one is reported and the old one stays.
+    """
+    from voisnap_mock.cli.serving import serve
+
+    serve(agents, host=host, port=port, port_file=port_file, seed=seed, vosk_model=vosk_model, log=log)
+
+
+@app.command(cls=_OrderedCommand)
+def call(
+    context: typer.Context,
+    agent: AgentArgument,
+    say: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Say this; repeatable.", show_default=False)
+    ] = None,
+    wav: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help="Play this WAV file; repeatable.", show_default=False
+        ),
+    ] = None,
+    dtmf: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEYS", parser=values.digits, help="Press these keys; repeatable.", show_default=False),
+    ] = None,
+    mic: Annotated[
+        bool, typer.Option("--mic", help="Talk by microphone and loudspeaker (extra: mic) until Ctrl-C.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE.wav", help="Record: caller left, agent right.", show_default=False),
+    ] = None,
+    voice: VoiceOption = "en-us",
+    rate: RateOption = 175,
+    metadata: MetadataOption = None,
+    session: SessionOption = None,
+    patience: PatienceOption = 6.0,
+    url: UrlOption = None,
+    email: EmailOption = None,
+    password: PasswordOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Call an agent by voice.
+
+    Prints the timed transcript. Steps (--say, --wav, --dtmf) happen in the order given, each when the agent has
+    finished. Ctrl-C hangs up.
+    """
+    from voisnap_mock.cli.calling import CallPlan, call
+
+    call(
+        agent,
+        CallPlan(
+            steps=values.steps_in_order(context.meta["words"], say=say or [], wav=wav or [], dtmf=dtmf or []),
+            with_microphone=mic,
+            out=out,
+            voice=voice,
+            rate=rate,
+            metadata=values.pairs(metadata or [], option="--metadata"),
+            session_id=session,
+            patience=patience,
+        ),
+        url=url,
+        email=email,
+        password=password,
+        token=token,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def chat(
+    agent: AgentArgument,
+    say: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Send this; repeatable. Else type or pipe lines.", show_default=False),
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Such as es-MX.", show_default=False)] = None,
+    user_name: Annotated[str | None, typer.Option(help="Name of the user.", show_default=False)] = None,
+    metadata: MetadataOption = None,
+    session: SessionOption = None,
+    patience: PatienceOption = 6.0,
+    url: UrlOption = None,
+    email: EmailOption = None,
+    password: PasswordOption = None,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Chat with an agent."""
+    from voisnap_mock.cli.chatting import ChatPlan, chat
+
+    chat(
+        agent,
+        ChatPlan(
+            messages=say or [],
+            language=language,
+            user_name=user_name,
+            metadata=values.pairs(metadata or [], option="--metadata"),
+            session_id=session,
+            patience=patience,
+        ),
+        url=url,
+        email=email,
+        password=password,
+        token=token,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def say(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What the caller says.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.wav", help="The file to write.")],
+    voice: VoiceOption = "en-us",
+    rate: RateOption = 175,
+) -> None:
+    """Write a caller's utterance as a WAV file.
+
+    16 kHz, 16 bit, mono: what a client sends to the VoiceHub.
+    """
+    from voisnap_mock.cli.saying import say
+
+    say(text, out, voice=voice, rate=rate)
+
+
+@app.command()
+def token(
+    user: Annotated[str, typer.Option(help="E-mail address; users of the agents file keep their role.")] = (
+        "dev@example.test"
+    ),
+    tenant: Annotated[str | None, typer.Option(help="Tenant, such as ten_dev.", show_default=False)] = None,
+    ttl: Annotated[
+        float | None,
+        typer.Option(parser=values.duration, metavar="TIME", help="Life of the token.", show_default="1h"),
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Set a claim; NAME=null drops it. Repeatable.", show_default=False),
+    ] = None,
+    expired: Annotated[bool, typer.Option("--expired", help="A token that is already over.")] = False,
+    agents: AgentsOption = None,
+) -> None:
+    """Mint an access token, without a server."""
+    from voisnap_mock.cli.tokens import mint
+
+    mint(
+        user=user,
+        tenant=tenant,
+        ttl=ttl,
+        claims=values.pairs(claim or [], option="--claim"),
+        is_expired=expired,
+        agents=agents,
+    )
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILES]...", help="Agents files; - is standard input.", show_default="agents.yaml"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check agents files.
+
+    One line per problem, as file:line:column: message; exit code 3 when there is one.
+    """
+    from voisnap_mock.cli.files import validate
+
+    validate(files or [], as_json=as_json)
+
+
+@app.command()
+def ready(
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for it.")] = False,
+    timeout: Annotated[
+        float, typer.Option(parser=values.duration, metavar="TIME", help="How long at most.", show_default="10s")
+    ] = 10.0,
+    url: UrlOption = None,
+) -> None:
+    """Tell whether a server is ready.
+
+    Exit code 0 when it is, 1 when not, 5 when it was not in time with --wait.
+    """
+    from voisnap_mock.cli.readiness import ready
+
+    ready(url, wait=wait, timeout=timeout)
+
+
+@app.command()
+def doctor(
+    vosk_model: Annotated[
+        Path | None, typer.Option(help="Also try this Vosk model; else VOSK_MODEL_PATH.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find out what works on this machine.
+
+    Really speaks a sentence and recognises it with each ear; tells what is missing and what to do about it.
+    """
+    from voisnap_mock.cli.diagnosis import doctor
+
+    doctor(vosk_model, as_json=as_json)
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="[DIRECTORY]", help="Where to.", show_default=".")] = Path(),
+) -> None:
+    """Write starter files; overwrites nothing."""
+    from voisnap_mock.cli.files import init
+
+    init(directory)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of agents files."""
+    from voisnap_mock.cli.files import schema
+
+    schema()
+
+
+@app.command()
+def env(
+    url: UrlOption = None,
+    shell: Annotated[str, typer.Option(help="sh, fish, powershell or cmd.")] = "sh",
+    agents: AgentsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print shell exports that point clients here.
+
+    In a POSIX shell: eval "$(voisnap-mock env)"
+    """
+    from voisnap_mock.cli.tokens import env
+
+    env(url, shell=shell, agents=agents, as_json=as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    try:
+        app(args=arguments, prog_name="voisnap-mock")
+    except VoisnapMockError as error:
+        print_error(str(error))
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has enough of it.
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(0)

@@ -1,0 +1,105 @@
+"""`serve`: the server in this process, and what it tells the person who started it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from voisnap_mock import __version__
+from voisnap_mock.agents.script import AgentsFile, Auth
+from voisnap_mock.app import App
+from voisnap_mock.cli.console import Console, Span, open_console
+from voisnap_mock.config import load_settings
+from voisnap_mock.server import Server
+from voisnap_mock.server import serve as serve_until_signal
+
+
+def serve(
+    agents: Path | None,
+    *,
+    host: str | None,
+    port: int | None,
+    port_file: Path | None,
+    seed: int | None,
+    vosk_model: Path | None,
+    log: str | None,
+) -> None:
+    """Serve until a signal comes.
+
+    Raises:
+        ConfigError: if a setting, the agents file or a speech model cannot be used.
+        PortTaken: if the address cannot be bound.
+        SystemExit: with the server's exit code.
+    """
+    flags = {
+        "agents": agents,
+        "host": host,
+        "port": port,
+        "port_file": port_file,
+        "seed": seed,
+        "vosk_model": vosk_model,
+        "log": log,
+    }
+    settings = load_settings(flags, environment=os.environ)
+    logging.basicConfig(
+        level=settings.log.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+    )
+    console = open_console()
+    app = App(settings, report=lambda text: _show_report(console, text))
+
+    def show_start(server: Server) -> None:
+        for line in _start_lines(server):
+            console.line(*line)
+
+    sys.exit(serve_until_signal(app, on_ready=show_start, on_stopping=lambda: console.line("Stopping.")))
+
+
+def _start_lines(server: Server) -> Iterator[tuple[str | Span, ...]]:
+    app, file = server.app, server.app.tenants.default.file
+    urls = app.info()["urls"]
+    yield Span(f"voisnap-mock {__version__}", "bold"), Span("  offline stand-in for the Voisnap API", "dim")
+    yield ()
+    yield _label("REST"), urls["api"]
+    yield _label("Voice"), urls["voice"], Span("?agentId=...&access_token=...", "dim")
+    yield _label("Chat"), urls["chat"], Span("?agentId=...&access_token=...", "dim")
+    yield _label("Control"), urls["control"]
+    yield _label("Login"), *_login(file)
+    yield _label("Hears"), app.ears.describe()
+    if app.ears.warning:
+        yield _label(""), Span(f"warning: {app.ears.warning}", "yellow")
+    yield _label("Speaks"), app.synthesizer.status()
+    watched = " (edits are taken over at once)" if app.settings.agents is not None else ""
+    yield _label("Agents"), file.source, Span(watched, "dim")
+    width = max(map(len, file.agents), default=0)
+    for agent in file.agents.values():
+        closed = "" if agent.active else "  inactive"
+        yield _label(""), Span(f"{agent.id:<{width}}", "cyan"), f"  {agent.name}", Span(closed, "yellow")
+    yield ()
+    # Programs wait for exactly this line.
+    yield (f"READY {server.base_url}",)
+
+
+def _login(file: AgentsFile) -> Iterator[str | Span]:
+    """Whom one can log in as; a password is shown only if everybody knows it."""
+    known = Auth().users
+    for number, user in enumerate(file.auth.users):
+        if number:
+            yield ", "
+        yield user.email
+        if user in known:
+            yield f" / {user.password}"
+            yield Span(" (built-in)", "dim")
+    if not file.auth.users:
+        yield Span("nobody: auth.users is empty", "yellow")
+
+
+def _label(text: str) -> Span:
+    return Span(f"  {text:<9}", "dim")
+
+
+def _show_report(console: Console, text: str) -> None:
+    for line in text.splitlines():
+        console.line(line)

@@ -1,0 +1,96 @@
+"""What users write on the command line, as values; each reader raises `typer.BadParameter` with what was expected."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_DIGITS = re.compile(r"[0-9*#]+")
+
+
+def duration(text: str | float) -> float:
+    """`500ms`, `10s`, `2m`, `1h`, `14d` as seconds; a bare number is seconds too."""
+    match = _DURATION.fullmatch(str(text).strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no duration; write for example 500ms, 10s, 2m or 1h.")
+    number, unit = match.groups()
+    return float(number) * _UNITS[unit or "s"]
+
+
+def digits(text: str) -> str:
+    """Keys of a telephone."""
+    if not _DIGITS.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} has keys that no telephone has; the keys are 0-9, * and #.")
+    return text
+
+
+def pairs(given: Sequence[str], *, option: str) -> dict[str, Any]:
+    """`name=value` pairs; a value that reads as JSON is that JSON value, any other is text."""
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{text!r} is no pair; write for example {option} plan=gold.")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Speak or write this."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """Play this WAV file."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """Press these keys, one after the other."""
+
+    digits: str
+
+
+Step = Say | Play | Press
+
+
+def steps_in_order(
+    arguments: Sequence[str], *, say: Sequence[str], wav: Sequence[Path], dtmf: Sequence[str]
+) -> list[Step]:
+    """The steps of a call in the order in which they stand on the command line.
+
+    The command-line parser groups values by option; `arguments` are the words that it was given.
+    """
+    left: dict[str, Iterator[Step]] = {
+        "say": iter([Say(text) for text in say]),
+        "wav": iter([Play(path) for path in wav]),
+        "dtmf": iter([Press(keys) for keys in dtmf]),
+    }
+    found: list[Step] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        steps = left.get(name.removeprefix("--")) if name.startswith("--") else None
+        if steps is None:
+            continue
+        if not equals:
+            # The value may look like an option itself.
+            next(words, None)
+        found.extend(step for _, step in zip(range(1), steps, strict=False))
+    return found
