@@ -1,24 +1,25 @@
-"""Caller speech with a known truth: what is said, and where it begins and ends.
+"""Caller speech with a known truth: what is said, where it begins and ends, and sounds that are no speech.
 
-Everything is spoken by espeak in one fresh process per batch, so the same batch is the same samples every time. Tests
-use `say` and `say_all`; `python tests/audio/speech_samples.py` is that process.
+Each batch of `say_all` is spoken by one fresh worker of the project's own, so the same batch is the same samples every
+time.
 """
 
 from __future__ import annotations
 
-import base64
-import ctypes
-import json
-import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
 
-RATE = 16_000
+from voisnap_mock.audio.espeak import worker_command, worker_environment
+from voisnap_mock.audio.espeak_worker import encode, receive
+from voisnap_mock.audio.frames import CALLER_FRAME_BYTES, CALLER_RATE
+from voisnap_mock.audio.voices import espeak_voice
+from voisnap_mock.engine.events import Word
+
 Samples = npt.NDArray[np.int16]
 
 SENTENCES = (
@@ -36,14 +37,21 @@ SENTENCES = (
     "hello i would like to check the status of my order please",
     "could you tell me when my new card will be ready",
     "please wait a minute i have to find my card",
-    "my internet has been down since tuesday morning",
+    "my flight to berlin was cancelled and i want another ticket",
     "where can i park my car near the station",
     "the coffee was good but the pizza was too late",
     "it is not working since monday and i am very angry",
-    "does the shop close early on sunday",
+    "can i pay the balance with another card next month",
     "yes my order is eight eight three zero five",
 )
 """Sentences whose words the built-in model knows."""
+
+
+@dataclass(frozen=True)
+class Say:
+    text: str
+    voice: str = "en-us"
+    rate: int = 175
 
 
 @dataclass(frozen=True)
@@ -52,88 +60,112 @@ class Spoken:
 
     Attributes:
         pcm: 16 kHz mono.
+        words: where the synthesiser put them.
         begin, end: seconds; the first and last 5 ms within 40 dB of the loudest 5 ms.
     """
 
     text: str
     pcm: Samples
+    words: tuple[Word, ...]
     begin: float
     end: float
-
-    @property
-    def wire(self) -> bytes:
-        """The samples as a client sends them."""
-        return self.pcm.tobytes()
-
-
-@dataclass(frozen=True)
-class Say:
-    text: str
-    voice: str = "en-us"
-    rate: int = 175
-    pitch: int = 50
 
 
 @lru_cache(maxsize=16)
 def say_all(*orders: Say) -> tuple[Spoken, ...]:
     """Speak every order, in one process and therefore the same way every time."""
-    import soxr
-
-    request = json.dumps([[order.text, order.voice, order.rate, order.pitch] for order in orders])
-    answer = subprocess.run(
-        [sys.executable, __file__], input=request, capture_output=True, text=True, check=True, timeout=60
+    requests = [
+        {
+            "piece": order.text,
+            "voice": espeak_voice(order.voice),
+            "rate": order.rate,
+            "volume": 1.0,
+            "sample_rate": CALLER_RATE,
+        }
+        for order in orders
+    ]
+    worker = subprocess.run(
+        worker_command(),
+        input=b"".join(encode(request) for request in requests),
+        capture_output=True,
+        env=worker_environment(),
+        check=True,
+        timeout=60,
     )
-    spoken = []
-    for order, (rate, encoded) in zip(orders, json.loads(answer.stdout), strict=True):
-        native = np.frombuffer(base64.b64decode(encoded), np.int16)
-        pcm = np.asarray(soxr.resample(native, rate, RATE, quality="HQ"))
-        spoken.append(Spoken(order.text, pcm, *speech_bounds(pcm)))
-    return tuple(spoken)
+    answers = BytesIO(worker.stdout)
+    return tuple(_spoken(order, answers) for order in orders)
 
 
-def say(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50) -> Spoken:
-    return say_all(Say(text, voice, rate, pitch))[0]
+def say(text: str, voice: str = "en-us", rate: int = 175) -> Spoken:
+    return say_all(Say(text, voice, rate))[0]
+
+
+def _spoken(order: Say, answers: BytesIO) -> Spoken:
+    pcm = b""
+    words: list[Word] = []
+    is_last = False
+    while not is_last:
+        answer = receive(answers)
+        assert answer is not None, f"the worker ended before {order.text!r} was spoken"
+        message, audio = answer
+        assert not message.keys() & {"error", "problem"}, message
+        begin = len(pcm) / 2 / CALLER_RATE
+        words += [Word(text, begin + first, begin + last) for text, first, last in message.get("words", ())]
+        pcm += audio
+        is_last = message.get("is_last", False)
+    samples = np.frombuffer(pcm, np.int16)
+    return Spoken(order.text, samples, tuple(words), *speech_bounds(samples))
 
 
 def speech_bounds(pcm: Samples, *, within_db: float = 40.0) -> tuple[float, float]:
-    """Where speech is: seconds, by the level of 5 ms pieces of a clean recording."""
-    piece = RATE // 200
+    """Where speech is, in seconds, by the level of 5 ms pieces of a clean recording."""
+    piece = CALLER_RATE // 200
     pieces = pcm[: len(pcm) // piece * piece].astype(np.float64).reshape(-1, piece)
     power = ((pieces - pieces.mean(axis=1, keepdims=True)) ** 2).mean(axis=1)
     loud = np.flatnonzero(power > power.max() * 10 ** (-within_db / 10))
-    return loud[0] * piece / RATE, (loud[-1] + 1) * piece / RATE
+    return loud[0] * piece / CALLER_RATE, (loud[-1] + 1) * piece / CALLER_RATE
+
+
+# --- What is no speech, and what spoils it. Levels are RMS in dBFS: 0 is a full-scale square wave. ------------------
 
 
 def silence(seconds: float) -> Samples:
-    return np.zeros(round(seconds * RATE), np.int16)
+    return np.zeros(round(seconds * CALLER_RATE), np.int16)
 
 
 def noise(seconds: float, dbfs: float, *, seed: int = 1) -> Samples:
-    """White noise of that RMS level."""
-    hiss = np.random.default_rng(seed).standard_normal(round(seconds * RATE))
-    return quantize(hiss * 32768 * 10 ** (dbfs / 20))
+    """White noise."""
+    return at_level(np.random.default_rng(seed).standard_normal(round(seconds * CALLER_RATE)), dbfs)
 
 
 def pink_noise(seconds: float, dbfs: float, *, seed: int = 1) -> Samples:
     """Noise that falls by 3 dB an octave, flat below 20 Hz."""
-    count = round(seconds * RATE)
+    count = round(seconds * CALLER_RATE)
     spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(count))
-    spectrum /= np.sqrt(np.maximum(np.fft.rfftfreq(count, 1 / RATE), 20.0))
-    hiss = np.fft.irfft(spectrum, count)
-    return quantize(hiss / hiss.std() * 32768 * 10 ** (dbfs / 20))
+    spectrum /= np.sqrt(np.maximum(np.fft.rfftfreq(count, 1 / CALLER_RATE), 20.0))
+    return at_level(np.fft.irfft(spectrum, count), dbfs)
 
 
 def tone(seconds: float, hertz: float, dbfs: float) -> Samples:
-    """A sine of that RMS level."""
-    turns = np.arange(round(seconds * RATE)) * hertz / RATE
-    return quantize(np.sin(2 * np.pi * turns) * np.sqrt(2) * 32768 * 10 ** (dbfs / 20))
+    turns = np.arange(round(seconds * CALLER_RATE)) * hertz / CALLER_RATE
+    return at_level(np.sin(2 * np.pi * turns), dbfs)
 
 
 def hum(seconds: float, dbfs: float, *, mains: float = 50.0) -> Samples:
     """Mains hum as a bad cable makes it: the fundamental and five harmonics."""
-    parts = [tone(seconds, mains * k, 0).astype(np.float64) / k for k in range(1, 7)]
-    mix = np.sum(parts, axis=0)
-    return quantize(mix / mix.std() * 32768 * 10 ** (dbfs / 20))
+    turns = np.arange(round(seconds * CALLER_RATE)) * mains / CALLER_RATE
+    return at_level(np.sum([np.sin(2 * np.pi * k * turns) / k for k in range(1, 7)], axis=0), dbfs)
+
+
+def key_presses(keys: int, dbfs: float = -16.0) -> Samples:
+    """DTMF as a telephone sends it in the voice: 100 ms of two tones, 100 ms of silence."""
+    rows, columns = (697, 770, 852, 941), (1209, 1336, 1477)
+    bursts = (mix(tone(0.1, rows[k % 4], dbfs), tone(0.1, columns[k % 3], dbfs)) for k in range(keys))
+    return np.concatenate([part for burst in bursts for part in (burst, silence(0.1))])
+
+
+def at_level(samples: npt.NDArray[np.floating], dbfs: float) -> Samples:
+    return quantize(samples / np.sqrt((samples**2).mean()) * 32768 * 10 ** (dbfs / 20))
 
 
 def quantize(samples: npt.ArrayLike) -> Samples:
@@ -149,42 +181,9 @@ def mix(*layers: Samples) -> Samples:
     return quantize(total)
 
 
-def frames(pcm: Samples | bytes) -> list[bytes]:
+def frames(pcm: Samples) -> list[bytes]:
     """The whole 20 ms frames of it."""
-    data = pcm if isinstance(pcm, bytes) else pcm.tobytes()
-    return [data[at : at + 640] for at in range(0, len(data) - 639, 640)]
-
-
-def _serve() -> None:
-    """Speak what standard input orders, as JSON on standard output."""
-    if sys.platform == "linux":
-        import espeakng_loader
-
-        ctypes.CDLL(espeakng_loader.get_library_path())
-        os.environ["ESPEAK_DATA_PATH"] = espeakng_loader.get_data_path()
-    from pyttsx3.drivers import _espeak
-
-    rate = _espeak.Initialize(2, 500)
-    pieces: list[bytes] = []
-
-    def collect(wav: object, count: int, _events: object) -> int:
-        if count > 0:
-            pieces.append(ctypes.string_at(wav, count * 2))  # type: ignore[arg-type]
-        return 0
-
-    _espeak.SetSynthCallback(collect)
-    answers = []
-    for text, voice, words_per_minute, pitch in json.load(sys.stdin):
-        if _espeak.SetVoiceByName(voice.encode()) != 0:
-            sys.exit(f"espeak has no voice {voice!r}")
-        _espeak.SetParameter(_espeak.RATE, words_per_minute, 0)
-        _espeak.SetParameter(_espeak.PITCH, pitch, 0)
-        pieces.clear()
-        _espeak.Synth(text.encode(), flags=_espeak.ENDPAUSE | _espeak.CHARS_UTF8)
-        _espeak.Synchronize()
-        answers.append((rate, base64.b64encode(b"".join(pieces)).decode()))
-    json.dump(answers, sys.stdout)
-
-
-if __name__ == "__main__":
-    _serve()
+    data = pcm.tobytes()
+    return [
+        data[at : at + CALLER_FRAME_BYTES] for at in range(0, len(data) - CALLER_FRAME_BYTES + 1, CALLER_FRAME_BYTES)
+    ]

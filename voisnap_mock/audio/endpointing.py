@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from functools import cache
 from math import log10
 
-FRAME_SECONDS = 0.02
-FRAME_BYTES = 640
-_FRAME_SAMPLES = 320
-_SAMPLE_RATE = 16_000
+from voisnap_mock.audio.frames import CALLER_FRAME_BYTES, CALLER_RATE, FRAME_SECONDS, SAMPLE_BYTES
+
+_FRAME_SAMPLES = CALLER_FRAME_BYTES // SAMPLE_BYTES
 
 # Levels are dBFS: 0 is a full-scale square wave, 1 LSB of noise is -90.
 _QUIETEST_FLOOR = -72.0
@@ -98,17 +97,19 @@ class Endpointer:
         self._floor = _Floor()
         self._frames = 0
         self._recent: deque[bytes] = deque(maxlen=_MEMORY_FRAMES)
-        self._levels: deque[float] = deque(maxlen=_MEMORY_FRAMES)
+        self._levels: deque[float] = deque(maxlen=max(1, min(_MEMORY_FRAMES, self._max_frames - 1)))
         self._level = _QUIETEST_FLOOR
         # Frames that may turn out to be an onset: the number of the first, the levels of the loud ones.
         self._run_start = 0
         self._run: list[float] = []
         self._run_gap = 0
-        # The utterance, as frame numbers: its first, the one after its latest speech, and where the one before closed.
+        # No onset is dated back beyond a steady sound, nor beyond the end of the utterance before.
+        self._steady_until = 0
+        self._closed = 0
+        # The utterance, as frame numbers: its first, and the one after its latest speech.
         self._speaking = False
         self._began = 0
         self._ended = 0
-        self._closed = 0
         self._peak = 0.0
         self._pre_roll = b""
 
@@ -118,8 +119,8 @@ class Endpointer:
         Raises:
             ValueError: if the frame is not 640 bytes.
         """
-        if len(frame) != FRAME_BYTES:
-            raise ValueError(f"a frame has {FRAME_BYTES} bytes, not {len(frame)}")
+        if len(frame) != CALLER_FRAME_BYTES:
+            raise ValueError(f"a frame has {CALLER_FRAME_BYTES} bytes, not {len(frame)}")
         level = self._level = self._level_of(frame)
         self._frames += 1
         self._recent.append(frame)
@@ -127,6 +128,8 @@ class Endpointer:
         is_steady = self._floor.follow(level)
         if self._speaking:
             return self._look_for_end(level, is_steady=is_steady)
+        if is_steady:
+            self._steady_until = self._frames
         return self._look_for_onset(level)
 
     @property
@@ -188,7 +191,7 @@ class Endpointer:
 
     def _dated_back(self) -> int:
         """The number of the frame in which the sound of the present run left the floor."""
-        first = max(self._closed, self._frames - len(self._levels))
+        first = max(self._closed, self._steady_until, self._frames - len(self._levels))
         onset = at = max(self._run_start, first)
         audible = self._audible()
         while at > first and onset - at <= _ONSET_GAP_FRAMES:
@@ -228,7 +231,7 @@ class _Floor:
         self._block_frames = 0
 
     def follow(self, level: float) -> bool:
-        """Take the level of the next frame; say whether the sound is a steady one, well above silence."""
+        """Take the level of the next frame; say whether the sound, or the silence, has been a steady one."""
         smooth = level if self._smooth is None else 0.6 * self._smooth + 0.4 * level
         self._smooth = smooth
         latest = self._latest
@@ -239,16 +242,15 @@ class _Floor:
             self._minima.append(self._block_minimum)
             self._block_minimum = smooth
             self._block_frames = 0
+        is_steady = len(latest) == _STEADY_FRAMES and max(latest) - min(latest) < _STEADY_WITHIN
         if smooth <= self.level:
             self.level = max((self.level + smooth) / 2, _QUIETEST_FLOOR)
-            return False
-        if len(latest) == _STEADY_FRAMES and max(latest) - min(latest) < _STEADY_WITHIN:
+        elif is_steady:
             self.level = max(self.level, sum(latest) / _STEADY_FRAMES)
-            return True
-        if self._minima:
+        elif self._minima:
             quietest = min(*self._minima, self._block_minimum)
             self.level += min(max(quietest - self.level, 0.0), _FLOOR_RISE_PER_FRAME)
-        return False
+        return is_steady
 
 
 @cache
@@ -260,7 +262,7 @@ def _level_meter() -> Callable[[bytes], float]:
     """
     import numpy as np
 
-    time = np.arange(_FRAME_SAMPLES) / _SAMPLE_RATE
+    time = np.arange(_FRAME_SAMPLES) / CALLER_RATE
     turns = 2 * np.pi * np.outer(np.arange(0, 141, 10), time)
     waves = np.concatenate([np.cos(turns), np.sin(turns[1:])])
     shapes = np.linalg.svd(waves, full_matrices=False)[2][:10].astype(np.float32)

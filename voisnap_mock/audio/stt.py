@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, assert_never
 
 from voisnap_mock.agents.script import AgentScript
+from voisnap_mock.audio.frames import CALLER_RATE, SAMPLE_BYTES
 from voisnap_mock.audio.vosk_ear import VoskEar, vosk_problem
 from voisnap_mock.audio.vosk_model import BUILT_IN_FOLDER, VoskModel, check_model, choose_model
 from voisnap_mock.engine.events import Transcript
@@ -22,7 +23,6 @@ from voisnap_mock.errors import ConfigError, ModelError
 
 _log = logging.getLogger("voisnap_mock.audio")
 
-_BYTES_PER_SECOND = 32_000
 _WORDS_PER_SECOND = 2.5
 
 
@@ -80,7 +80,7 @@ class _ScriptListener:
         self._bytes += len(pcm)
 
     def partial(self, expected: str | None = None) -> Transcript | None:
-        shown = int(self._bytes / _BYTES_PER_SECOND * _WORDS_PER_SECOND)
+        shown = int(self._bytes / SAMPLE_BYTES / CALLER_RATE * _WORDS_PER_SECOND)
         words = (expected or "").split()[:shown]
         return Transcript(" ".join(words), 1.0, ScriptEar.name) if words else None
 

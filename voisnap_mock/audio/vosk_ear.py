@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from voisnap_mock.audio.frames import CALLER_RATE, SAMPLE_BYTES
 from voisnap_mock.audio.vosk_model import VoskModel
 from voisnap_mock.engine.events import Transcript, Word
 from voisnap_mock.errors import ModelError
 
-SAMPLE_RATE = 16_000
 UNKNOWN = "[unk]"
 
 _SILENT = -3
@@ -159,8 +159,8 @@ def trial(folder: str) -> None:
         sys.exit(f"trial: vosk cannot be imported ({error})")
     vosk.SetLogLevel(_ERRORS_ONLY)
     try:
-        recognizer = vosk.KaldiRecognizer(vosk.Model(folder), SAMPLE_RATE)
-        recognizer.AcceptWaveform(bytes(2 * SAMPLE_RATE))
+        recognizer = vosk.KaldiRecognizer(vosk.Model(folder), CALLER_RATE)
+        recognizer.AcceptWaveform(bytes(SAMPLE_BYTES * CALLER_RATE))
         recognizer.FinalResult()
     except Exception as error:  # noqa: BLE001  Vosk raises nothing more special
         sys.exit(f"trial: {error}")
@@ -196,7 +196,7 @@ def _recognizer(handle: Any, model: VoskModel, grammar: str | None) -> Any:
     import vosk
 
     try:
-        arguments = (handle, SAMPLE_RATE) if grammar is None else (handle, SAMPLE_RATE, grammar)
+        arguments = (handle, CALLER_RATE) if grammar is None else (handle, CALLER_RATE, grammar)
         recognizer = vosk.KaldiRecognizer(*arguments)
     except Exception as error:
         raise ModelError(f"{model.folder}: Vosk cannot make a recogniser of this model ({error})") from error
