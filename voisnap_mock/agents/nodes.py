@@ -24,6 +24,8 @@ MAX_VALUES = 50_000
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _NOT_PRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Only the parser without libyaml lets them pass.
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(
     r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
@@ -263,6 +265,8 @@ class _Tree:
         match event:
             case yaml.ScalarEvent():
                 self._refuse_tag(event)
+                if _HALF_CHARACTER.search(event.value):
+                    self._stop(event, "an escape stands for half a character: write the character itself")
                 node = ScalarNode(event.value, not event.style, *_place(event))
                 if event.anchor is not None:
                     self._anchors[event.anchor] = (node, _SCALAR)

@@ -27,9 +27,9 @@ def parse_agents(text: str | bytes, *, source: str) -> AgentsFile:
         # What an alias repeats is wrong once.
         problems = sorted(set(refused.problems))
         if len(problems) > _MOST_PROBLEMS:
-            last = problems[_MOST_PROBLEMS - 1]
-            more = f"... and {len(problems) - _MOST_PROBLEMS} more problems from here on"
-            problems = [*problems[:_MOST_PROBLEMS], Problem(last.line, last.column, more)]
+            line, column = problems[_MOST_PROBLEMS].line, problems[_MOST_PROBLEMS].column
+            more = f"{len(problems) - _MOST_PROBLEMS} more problems from here on"
+            problems = [*problems[:_MOST_PROBLEMS], Problem(line, column, more)]
         raise AgentsFileError(source, problems) from None
 
 
