@@ -92,7 +92,7 @@ class Endpointer:
         if max_utterance <= end_of_turn:
             raise ValueError(f"max_utterance is {max_utterance} s, no more than end_of_turn ({end_of_turn} s)")
         self._end_of_turn_frames = round(end_of_turn / FRAME_SECONDS)
-        self._max_frames = round(max_utterance / FRAME_SECONDS)
+        self._max_frames = int(max_utterance / FRAME_SECONDS + 1e-6)
         self._level_of = _level_meter()
         self._floor = _Floor()
         self._frames = 0
