@@ -10,9 +10,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-
 from voisnap_mock import __version__
 from voisnap_mock.agents.script import AgentScript, AgentsFile
 from voisnap_mock.audio.stt import Ears
@@ -20,14 +17,12 @@ from voisnap_mock.audio.tts import LocalSynthesizer
 from voisnap_mock.clock import Clock, SystemClock
 from voisnap_mock.cloud.chat_hub import ChatHub
 from voisnap_mock.cloud.door import Door
-from voisnap_mock.cloud.problems import CONTENT_TYPE, REASON_HEADER, ProblemDetails
-from voisnap_mock.cloud.rest import build_rest
+from voisnap_mock.cloud.problems import CONTENT_TYPE, ProblemDetails
 from voisnap_mock.cloud.session_hub import HubDoor, SessionHub
 from voisnap_mock.cloud.tenants import DEFAULT_TENANT, Tenant, Tenants
 from voisnap_mock.cloud.tokens import TokenAuthority
 from voisnap_mock.cloud.voice_hub import VoiceHub
 from voisnap_mock.config import AgentsSource, Settings
-from voisnap_mock.control import CONTROL_PREFIX, build_control
 from voisnap_mock.engine.runner import SessionTable
 from voisnap_mock.errors import ConfigError, ModelError
 from voisnap_mock.ids import IdSource
@@ -41,6 +36,7 @@ if TYPE_CHECKING:
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 VOICE_PATH = "/hubs/voice"
 CHAT_PATH = "/hubs/chat"
@@ -102,29 +98,14 @@ class App:
             )
             for hub, path in zip(self._hubs, (VOICE_PATH, CHAT_PATH), strict=True)
         )
-        control = build_control(self, self.info)
-        rest = build_rest(
-            door=self.door,
-            clock=self.clock,
-            new_trace_id=self._new_trace_id,
-            on_error=self._note_defect,
-            routers=(control,),
-        )
-        self._control = rest
-        # Outermost, so that errors carry the headers too: a browser shows its program nothing without them.
-        self._rest = CORSMiddleware(
-            rest,
-            allow_origin_regex=".*",
-            allow_credentials=True,
-            allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
-            allow_headers=("*",),
-            expose_headers=(REASON_HEADER, "Retry-After", "WWW-Authenticate"),
-            max_age=600,
-        )
+        self._rest: Asgi | None = None
+        self._rest_being_made: asyncio.Task[Asgi] | None = None
         self._base_url = ""
         self._started_at = self.clock.monotonic()
         self._waiting_for: tuple[str, ...] = ("start",)
         self._watcher: asyncio.Task[None] | None = None
+        self._warming_up: asyncio.Task[None] | None = None
+        self._loader: threading.Thread | None = None
         self._last_fault = ""
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -137,8 +118,20 @@ class App:
         await self.synthesizer.start()
 
     def warm_up(self) -> None:
-        """Load what the first call will need, in a thread of its own, after the server is ready."""
-        threading.Thread(target=self._load_heavy, name="voisnap-mock warm-up", daemon=True).start()
+        """Load what the first request and the first call will need, once the server is ready. Takes about a second."""
+        self._warming_up = asyncio.get_running_loop().create_task(self._warm_up())
+
+    async def _warm_up(self) -> None:
+        # In this order: a login comes before a call, and the two would only slow each other down.
+        await self._make_rest()
+        # A daemon: a large speech model that is still being loaded must not keep a stopped server alive.
+        self._loader = threading.Thread(target=self._load_heavy, name="voisnap-mock warm-up", daemon=True)
+        self._loader.start()
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the warm-up's thread is at work."""
+        return self._loader is not None and self._loader.is_alive()
 
     def watch(self) -> None:
         """Follow the agents file from now on, on the running loop."""
@@ -148,8 +141,9 @@ class App:
     async def stop(self) -> None:
         """End all sessions with `server_shutdown`, then all connections."""
         self._waiting_for = ("stop",)
-        if self._watcher is not None:
-            self._watcher.cancel()
+        for task in (self._watcher, self._warming_up):
+            if task is not None:
+                task.cancel()
         for tenant in self.tenants.all():
             await tenant.sessions.close()
         for hub in self._hubs:
@@ -173,15 +167,35 @@ class App:
                 return
         match scope["type"]:
             case "http":
-                app = self._control if scope["path"].startswith(CONTROL_PREFIX) else self._rest
+                rest = self._rest or await self._make_rest()
                 try:
-                    await app(scope, receive, send)
+                    await rest(scope, receive, send)
                 except Exception:  # noqa: BLE001 - the outermost frame of a request: it is answered and noted already
                     _log.debug("%s %s failed", scope["method"], scope["path"], exc_info=True)
             case "websocket":
                 await self._refuse_websocket(scope, receive, send)
             case "lifespan":
                 raise NotImplementedError("App.start and App.stop are called by the server")
+
+    async def _make_rest(self) -> Asgi:
+        """FastAPI takes longer to load than all the rest: it is loaded after the start, off the loop, once."""
+        if self._rest_being_made is None:
+            self._rest_being_made = asyncio.get_running_loop().create_task(asyncio.to_thread(self._build_rest))
+        # Shielded: a client that does not wait must not spoil it for the next one.
+        self._rest = await asyncio.shield(self._rest_being_made)
+        return self._rest
+
+    def _build_rest(self) -> Asgi:
+        from voisnap_mock.cloud.rest import build_rest
+        from voisnap_mock.control import build_control
+
+        return build_rest(
+            door=self.door,
+            clock=self.clock,
+            new_trace_id=self._new_trace_id,
+            on_error=self._note_defect,
+            control=build_control(self, self.info),
+        )
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -201,7 +215,7 @@ class App:
                 "api": f"{http}/api/v1",
                 "voice": ws + VOICE_PATH,
                 "chat": ws + CHAT_PATH,
-                "control": http + CONTROL_PREFIX,
+                "control": f"{http}/__voisnap",
             },
             "tenants": list(self.tenants.ids),
             "uptimeSeconds": round(self.clock.monotonic() - self._started_at, 3),
@@ -213,7 +227,7 @@ class App:
     # --- agents -----------------------------------------------------------------------------------------------------
 
     async def reload(self) -> None:
-        """Read the agents file again; calls under way go on as they are. A faulty one is reported and changes nothing."""
+        """Read the agents file again; calls under way are not touched. A faulty one is reported and changes nothing."""
         try:
             file = await asyncio.to_thread(self._read)
             self.tokens.configure(file.auth)
@@ -272,9 +286,8 @@ class App:
     def _new_trace_id(self) -> str:
         return self._trace_ids.new("trace_")
 
-    def _note_defect(self, request: Request, error: Exception) -> None:
+    def _note_defect(self, target: str, error: Exception) -> None:
         tenant = self.tenants.default
-        target = f"{request.method} {request.url.path}"
         tenant.journal.append("defect", tenant_id=tenant.id, target=target, message=f"{type(error).__name__}: {error}")
         _log.error("%s failed", target, exc_info=error)
 

@@ -193,16 +193,12 @@ class AgentsSource:
         except OSError as error:
             raise ConfigError(f"agents file {self.path}{came_from} cannot be read: {error.strerror}") from error
         file = parse_agents(text, source=str(self.path))
-        missing = set(self.recordings.missing(sorted({prompt.wav for prompt in file.prompts()})))
+        missing = self.recordings.missing(prompt.wav for prompt in file.prompts())
         if missing:
             raise AgentsFileError(
                 str(self.path),
                 [
-                    Problem(
-                        prompt.line,
-                        prompt.column,
-                        f"{prompt.wav}: no such recording in {self._folder}; record it, or leave out `wav`",
-                    )
+                    Problem(prompt.line, prompt.column, missing[prompt.wav])
                     for prompt in file.prompts()
                     if prompt.wav in missing
                 ],

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-CONTROL_PREFIX = "/__voisnap"
+from voisnap_mock.cloud.rest import CONTROL_PREFIX
 
 
 class Health(Protocol):

@@ -253,7 +253,13 @@ def serve(app: App, *, on_ready: Callable[[Server], None], on_stopping: Callable
     Raises:
         PortTaken: the address cannot be bound.
     """
-    return asyncio.run(_serve_until_signal(app, on_ready, on_stopping))
+    code = asyncio.run(_serve_until_signal(app, on_ready, on_stopping))
+    if app.is_loading:
+        # Native code is loading a speech model: the interpreter cannot end in order beside it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 async def _serve_until_signal(app: App, on_ready: Callable[[Server], None], on_stopping: Callable[[], None]) -> int:

@@ -9,17 +9,20 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from voisnap_mock.agents.script import User
 from voisnap_mock.clock import Clock
 from voisnap_mock.cloud.door import Admission, Door, refusal
-from voisnap_mock.cloud.problems import CONTENT_TYPE, ProblemDetails, RequestRefused
+from voisnap_mock.cloud.problems import CONTENT_TYPE, REASON_HEADER, ProblemDetails, RequestRefused
 from voisnap_mock.cloud.tenants import Agent
 from voisnap_mock.cloud.tokens import MfaChallenge, TokenRefused, Tokens, user_id
 from voisnap_mock.cloud.wire import agent_object, quoted
 from voisnap_mock.journal import is_credential
 
 MAX_PAGE_SIZE = 100
+CONTROL_PREFIX = "/__voisnap"
 
 
 class _Body(BaseModel):
@@ -51,19 +54,19 @@ def build_rest(
     door: Door,
     clock: Clock,
     new_trace_id: Callable[[], str],
-    on_error: Callable[[Request, Exception], None],
-    routers: Iterable[APIRouter] = (),
-) -> FastAPI:
-    """The FastAPI application with all routes and the error answers.
+    on_error: Callable[[str, Exception], None],
+    control: APIRouter,
+) -> ASGIApp:
+    """The application with all routes, the error answers, and CORS for browsers.
 
     Args:
-        on_error: told of an exception that nobody expected; the client gets a 500 that shows nothing of it.
-        routers: further routes, such as the mock's own.
+        on_error: told of an exception that nobody expected, with method and path; the client gets a 500 that shows
+            nothing of it.
+        control: the mock's own routes. Scripts of other origins cannot read them.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, strict_content_type=False)
     app.include_router(_routes(door, clock))
-    for router in routers:
-        app.include_router(router)
+    app.include_router(control)
 
     def answer(problem: ProblemDetails) -> Response:
         return Response(problem.body(new_trace_id()), problem.status, problem.all_headers(), CONTENT_TYPE)
@@ -93,7 +96,7 @@ def build_rest(
         return answer(invalid_request(error.errors(), content_type=request.headers.get("content-type")))
 
     async def on_unexpected(request: Request, error: Exception) -> Response:
-        on_error(request, error)
+        on_error(f"{request.method} {request.url.path}", error)
         return answer(
             ProblemDetails(
                 500, "voisnap-mock failed while it answered; this is a defect of the mock, its log has the details"
@@ -105,7 +108,22 @@ def build_rest(
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(Exception, on_unexpected)
-    return app
+    # Outermost, so that errors carry the headers too: a browser shows its program nothing without them.
+    with_cors = CORSMiddleware(
+        app,
+        allow_origin_regex=".*",
+        allow_credentials=True,
+        allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+        allow_headers=("*",),
+        expose_headers=(REASON_HEADER, "Retry-After", "WWW-Authenticate"),
+        max_age=600,
+    )
+
+    async def answer_request(scope: Scope, receive: Receive, send: Send) -> None:
+        is_control = scope["path"].startswith(CONTROL_PREFIX)
+        await (app if is_control else with_cors)(scope, receive, send)
+
+    return answer_request
 
 
 def _routes(door: Door, clock: Clock) -> APIRouter:
