@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
@@ -26,6 +26,9 @@ from voisnap_mock.audio.espeak_worker import Message, MessageReader, encode
 from voisnap_mock.engine.events import Speech, Word
 
 logger = logging.getLogger(__name__)
+
+CLOSED = "the speech service is closed"
+"""Why a request failed that came, or was on its way, when the service was closed."""
 
 # The worker begins with the next request while the answer to the last one is on its way.
 _IN_FLIGHT = 2
@@ -190,9 +193,18 @@ class EspeakService:
         sample_rate: of the speech.
         answer_within: seconds without progress after which a worker with something to do counts as frozen.
         start_within: the same for its start.
+        command: what to run as worker.
     """
 
-    def __init__(self, *, sample_rate: int, answer_within: float = 1.0, start_within: float = 15.0) -> None:
+    def __init__(
+        self,
+        *,
+        sample_rate: int,
+        answer_within: float = 1.0,
+        start_within: float = 15.0,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self._command = command or worker_command()
         self._sample_rate = sample_rate
         self._answer_within = answer_within
         self._start_within = start_within
@@ -237,7 +249,7 @@ class EspeakService:
         """Have a piece spoken, after all that were asked for before it; `on_done` is called when it is done."""
         request = SpeechRequest(key, on_done)
         if self._closed:
-            request.finish("the speech service is closed")
+            request.finish(CLOSED)
         elif self._problem is not None and not self._may_try_again():
             request.finish(self._problem)
         else:
@@ -260,7 +272,7 @@ class EspeakService:
             except TimeoutError:
                 worker.kill()
                 await worker.gone
-        self._fail_all("the speech service is closed")
+        self._fail_all(CLOSED)
         self._settled.set()
 
     # --- the worker -------------------------------------------------------------------------------------------
@@ -271,14 +283,14 @@ class EspeakService:
         try:
             await asyncio.get_running_loop().subprocess_exec(
                 lambda: worker,
-                *worker_command(),
+                *self._command,
                 env=worker_environment(),
                 # Neither Ctrl-C nor a signal to the server's group is for the worker: it ends when its input does.
                 start_new_session=True,
             )
         except (OSError, NotImplementedError, ValueError) as error:
             self._worker = None
-            self._give_up(f"the speech worker cannot be started with {sys.executable!r}: {error!r}")
+            self._give_up(f"the speech worker cannot be started with {self._command[0]!r}: {error}")
         self._starting = None
         if self._worker is worker and not worker.ready:
             self._watch_for(self._start_within)
@@ -286,7 +298,7 @@ class EspeakService:
             self._pump()
 
     def _heard(self, worker: _Worker, message: Message, audio: bytes) -> None:
-        if worker is not self._worker:
+        if worker is not self._worker or self._closed:
             return
         if "engine" in message:
             self._engine = message["engine"]
@@ -338,9 +350,10 @@ class EspeakService:
             if self._failed_starts >= _ATTEMPTS:
                 self._give_up(f"the speech worker does not start ({worker.last_words})", for_good=False)
                 return
-        logger.warning("the speech worker ended (%s); a new one is started", worker.last_words)
         # One that ended before it did anything is not replaced until there is something to do.
-        if self._queue or worker.answered:
+        replace = bool(self._queue) or worker.answered
+        logger.warning("the speech worker ended (%s)%s", worker.last_words, "; a new one is started" if replace else "")
+        if replace:
             self.start()
 
     def _give_up(self, problem: str, *, for_good: bool = True) -> None:

@@ -219,7 +219,9 @@ def _import_binding(problem: str) -> ModuleType:
     try:
         from pyttsx3.drivers import _espeak
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
-        raise EngineMissing(f"{problem} ({error}); try: pip install --force-reinstall espeakng-loader") from error
+        raise EngineMissing(
+            f"{problem} ({error}); try: pip install --force-reinstall pyttsx3 espeakng-loader"
+        ) from error
     return _espeak  # type: ignore[no-any-return]
 
 

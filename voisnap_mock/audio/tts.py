@@ -10,12 +10,19 @@ import logging
 import math
 import subprocess
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from io import BytesIO
 from typing import Protocol
 
 from voisnap_mock.agents.script import Voice
-from voisnap_mock.audio.espeak import EspeakService, SpeechKey, SpeechRequest, worker_command, worker_environment
+from voisnap_mock.audio.espeak import (
+    CLOSED,
+    EspeakService,
+    SpeechKey,
+    SpeechRequest,
+    worker_command,
+    worker_environment,
+)
 from voisnap_mock.audio.espeak_worker import encode, receive
 from voisnap_mock.audio.frames import AGENT_RATE, CALLER_RATE
 from voisnap_mock.audio.spoken_text import pieces, tokens
@@ -57,12 +64,20 @@ class LocalSynthesizer:
         cache_bytes: how much speech is kept, by sentence and voice; the least recently used goes first.
         answer_within: seconds without progress after which the worker counts as frozen.
         start_within: the same for its start.
+        command: what to run as worker instead of `audio.espeak_worker`.
     """
 
     def __init__(
-        self, *, cache_bytes: int = 32 * 1024 * 1024, answer_within: float = 1.0, start_within: float = 15.0
+        self,
+        *,
+        cache_bytes: int = 32 * 1024 * 1024,
+        answer_within: float = 1.0,
+        start_within: float = 15.0,
+        command: Sequence[str] | None = None,
     ) -> None:
-        self._espeak = EspeakService(sample_rate=AGENT_RATE, answer_within=answer_within, start_within=start_within)
+        self._espeak = EspeakService(
+            sample_rate=AGENT_RATE, answer_within=answer_within, start_within=start_within, command=command
+        )
         self._cache_bytes = cache_bytes
         self._requests: OrderedDict[SpeechKey, SpeechRequest] = OrderedDict()
         self._cached = 0
@@ -129,7 +144,8 @@ class LocalSynthesizer:
                 yield request.parts[taken]
                 taken += 1
             if request.failed is not None:
-                self._warn(f"replies are spoken in tones: {request.failed}")
+                if request.failed != CLOSED:
+                    self._warn(f"{request.key.piece[:60]!r} is spoken in tones: {request.failed}")
                 spoken = sum(len(part.words) for part in request.parts)
                 yield speak_tones(_words(request.key.piece)[spoken:], rate=rate, volume=volume)
 
