@@ -369,8 +369,15 @@ class Call:
             if text:
                 return self._let_wait(text, utterance.decided_at)
             return []
+        self._hold(text, utterance.decided_at)
+        return self._answer_held()
+
+    def _hold(self, text: str, decided_at: float) -> None:
         self._held = f"{self._held} {text}".strip()
-        self._held_since = max(self._held_since, utterance.decided_at)
+        self._held_since = max(self._held_since, decided_at)
+
+    def _answer_held(self) -> list[SessionEffect]:
+        """Answer what was held, unless the caller goes on or the ear still owes something."""
         if not self._held or self._utterances.open is not None or self._utterances.pending:
             return []
         text, self._held = self._held, ""
@@ -440,8 +447,10 @@ class Call:
         if turn.problem is not None:
             effects.append(Note("script.wrong_turn", {"reason": turn.problem}))
             return effects + self._end(EndReason.ERROR)
-        self._replies += 1
         self._turn = turn
+        if not turn.actions:
+            return effects + (self._finish_turn() or self._answer_waiting())
+        self._replies += 1
         self._is_no_input = is_no_input
         self._is_fallback = is_fallback
         self._reply = Reply(
@@ -478,11 +487,13 @@ class Call:
 
     def _answer_waiting(self) -> list[SessionEffect]:
         if not self._waiting:
-            return []
+            return self._answer_held()
         what, decided_at = self._waiting.popleft()
-        if isinstance(what, str):
-            return self._answer_text(what, decided_at)
-        return self._take_turn(what, decided_at)
+        if not isinstance(what, str):
+            return self._take_turn(what, decided_at)
+        self._hold(what, decided_at)
+        text, self._held = self._held, ""
+        return self._answer_text(text, decided_at)
 
     def _break_off(self) -> list[SessionEffect]:
         """The caller interrupts: stop the reply, give the caller the floor."""
@@ -493,8 +504,7 @@ class Call:
         while self._waiting:
             what, decided_at = self._waiting.popleft()
             if isinstance(what, str):
-                self._held = f"{self._held} {what}".strip()
-                self._held_since = decided_at
+                self._hold(what, decided_at)
         return effects
 
     def _synthesis_failed(self, given: SynthesisFailed) -> list[SessionEffect]:
