@@ -50,7 +50,7 @@ class VoskEar:
             ignores it.
 
     Raises:
-        ModelError: if `grammar` is empty or holds a phrase without words.
+        ModelError: if `grammar` is empty or holds something that is no phrase.
     """
 
     name = "vosk"
@@ -140,13 +140,15 @@ def grammar_json(phrases: Sequence[str]) -> str:
     """The grammar for these phrases and `[unk]`, as Vosk takes it; anything but a list of texts would crash it.
 
     Raises:
-        ModelError: there is no phrase, or one of them has no words.
+        ModelError: there is no phrase, or one of them has no words or is no text.
     """
     if not phrases:
         raise ModelError("a grammar needs at least one phrase")
     for phrase in phrases:
-        if not phrase.strip() or "\0" in phrase:
+        if not phrase.strip():
             raise ModelError(f"a grammar cannot hold the phrase {phrase!r}: it has no words")
+        if "\0" in phrase or any("\ud800" <= letter <= "\udfff" for letter in phrase):
+            raise ModelError(f"a grammar cannot hold the phrase {phrase!r}: it is not text")
     known = dict.fromkeys(" ".join(phrase.lower().split()) for phrase in phrases)
     return json.dumps([*known, UNKNOWN], ensure_ascii=False)
 

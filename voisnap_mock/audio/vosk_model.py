@@ -126,6 +126,8 @@ def _folder(path: str, origin: str) -> Path:
 def _problem_with_files(folder: Path) -> str | None:
     if "\0" in str(folder):
         return "a path cannot hold a NUL character"
+    if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):
+        return "Vosk takes only a path that is UTF-8"
     try:
         if not folder.exists():
             return "there is no such folder"
