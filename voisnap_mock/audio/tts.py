@@ -111,6 +111,11 @@ class LocalSynthesizer:
         return tuple(variants().values())
 
     @property
+    def cached_bytes(self) -> int:
+        """How much speech is kept."""
+        return self._cached
+
+    @property
     def worker_pid(self) -> int | None:
         """The process id of the worker, when there is one."""
         return self._espeak.worker_pid
