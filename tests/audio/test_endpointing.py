@@ -282,7 +282,7 @@ def test_the_pre_roll_of_an_utterance_leaves_out_the_one_before() -> None:
     assert rolls[1] >= 0
 
 
-@pytest.mark.parametrize(("end_of_turn", "max_utterance"), [(0.0, 30.0), (0.7, 0.7), (2.0, 1.0)])
+@pytest.mark.parametrize(("end_of_turn", "max_utterance"), [(0.0, 30.0), (0.7, 0.01), (-1.0, 1.0)])
 def test_impossible_settings_are_refused(end_of_turn: float, max_utterance: float) -> None:
     with pytest.raises(ValueError, match="end_of_turn"):
         endpointer(end_of_turn=end_of_turn, max_utterance=max_utterance)
@@ -322,7 +322,11 @@ def medley(pieces: list[tuple[str, int, int]]) -> list[bytes]:
     return [frame for name, start, count in pieces for frame in frames(known[name])[start : start + count]]
 
 
-@given(pieces=MEDLEYS, end_of_turn=st.sampled_from([0.02, 0.1, 0.7]), max_utterance=st.sampled_from([0.71, 0.8, 30.0]))
+@given(
+    pieces=MEDLEYS,
+    end_of_turn=st.sampled_from([0.02, 0.1, 0.7]),
+    max_utterance=st.sampled_from([0.02, 0.71, 0.8, 30.0]),
+)
 def test_begin_and_end_alternate_and_their_times_never_go_back(
     pieces: list[tuple[str, int, int]], end_of_turn: float, max_utterance: float
 ) -> None:
@@ -338,7 +342,8 @@ def test_begin_and_end_alternate_and_their_times_never_go_back(
                 case SpeechEnded(began, ended):
                     assert was_speaking
                     assert latest <= began < ended <= at_work.position
-                    assert ended - began <= max_utterance + 1e-9
+                    # What is shorter than an onset takes to be certain cannot be cut shorter.
+                    assert ended - began <= max(max_utterance, 0.2) + 1e-9
                     latest = ended
             was_speaking = at_work.is_speaking
         assert 0.0 <= at_work.speech_seconds <= at_work.position

@@ -80,17 +80,17 @@ class Endpointer:
         max_utterance: seconds after which an utterance is ended in mid-speech; the next one begins there.
 
     Raises:
-        ValueError: if `end_of_turn` is under one frame or `max_utterance` does not exceed it.
+        ValueError: if one of them is shorter than a frame.
 
     Source: Assumed; the service documents no endpointing. The defaults of `end_of_turn` and barge-in are in
     `agents.script.Timing`.
     """
 
     def __init__(self, *, end_of_turn: float, max_utterance: float) -> None:
-        if end_of_turn < FRAME_SECONDS:
-            raise ValueError(f"end_of_turn is {end_of_turn} s; one frame ({FRAME_SECONDS} s) is the least")
-        if max_utterance <= end_of_turn:
-            raise ValueError(f"max_utterance is {max_utterance} s, no more than end_of_turn ({end_of_turn} s)")
+        if min(end_of_turn, max_utterance) < FRAME_SECONDS:
+            raise ValueError(
+                f"end_of_turn is {end_of_turn} s and max_utterance {max_utterance} s; {FRAME_SECONDS} s is the least"
+            )
         self._end_of_turn_frames = round(end_of_turn / FRAME_SECONDS)
         self._max_frames = int(max_utterance / FRAME_SECONDS + 1e-6)
         self._level_of = _level_meter()

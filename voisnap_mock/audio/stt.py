@@ -186,7 +186,8 @@ class Ears:
     """The ears of a server: makes each agent's `Hearing` and shares what is costly between them.
 
     Args:
-        vosk_model: `--vosk-model`, None when not given.
+        vosk_model: the setting, None when not given.
+        vosk_model_origin: where it came from, as people write it.
         environment: where `VOSK_MODEL_PATH` is looked up.
         agents_folder: what a `vosk_model` in the agents file is relative to.
 
@@ -198,10 +199,12 @@ class Ears:
         self,
         *,
         vosk_model: str | None = None,
+        vosk_model_origin: str = "--vosk-model",
         environment: Mapping[str, str] | None = None,
         agents_folder: Path | None = None,
     ) -> None:
         self._flag = vosk_model
+        self._flag_origin = vosk_model_origin
         self._environment = environment or {}
         self._agents_folder = agents_folder
         self._vosk_problem = vosk_problem()
@@ -294,6 +297,7 @@ class Ears:
     def _model_for(self, script: AgentScript | None) -> VoskModel:
         return choose_model(
             flag=self._flag,
+            flag_origin=self._flag_origin,
             environment=self._environment,
             agent=script.vosk_model if script is not None else None,
             agents_folder=self._agents_folder,

@@ -58,6 +58,7 @@ class VoskModel:
 def choose_model(
     *,
     flag: str | None = None,
+    flag_origin: str = "--vosk-model",
     environment: Mapping[str, str] | None = None,
     agent: str | None = None,
     agents_folder: Path | None = None,
@@ -68,26 +69,22 @@ def choose_model(
     An empty `VOSK_MODEL_PATH` counts as not set. Nothing is read from disk.
 
     Args:
-        flag: `--vosk-model`; None when not given.
+        flag: `--vosk-model`, or the setting made of flags and environment; None when not given.
+        flag_origin: where that setting came from, as people write it.
         environment: where `VOSK_MODEL_PATH` is looked up.
         agent: `vosk_model` of the agent's script, relative to `agents_folder`.
 
     Raises:
         ModelError: the flag or the agent's path is an empty text.
     """
-    from_environment = (environment or {}).get("VOSK_MODEL_PATH") or None
     if flag is not None:
-        path, origin = flag, "--vosk-model"
-    elif from_environment is not None:
-        path, origin = from_environment, "VOSK_MODEL_PATH"
-    elif agent is not None:
-        path, origin = agent, f"vosk_model of {agent_id}" if agent_id else "vosk_model"
-    else:
-        return VoskModel(BUILT_IN_FOLDER)
-    folder = _folder(path, origin)
-    if origin.startswith("vosk_model") and agents_folder is not None:
-        folder = agents_folder / folder
-    return VoskModel(folder, origin)
+        return VoskModel(_folder(flag, flag_origin), flag_origin)
+    if from_environment := (environment or {}).get("VOSK_MODEL_PATH"):
+        return VoskModel(_folder(from_environment, "VOSK_MODEL_PATH"), "VOSK_MODEL_PATH")
+    if agent is not None:
+        origin = f"vosk_model of {agent_id}" if agent_id else "vosk_model"
+        return VoskModel((agents_folder or Path()) / _folder(agent, origin), origin)
+    return VoskModel(BUILT_IN_FOLDER)
 
 
 def check_model(path: str | Path, *, origin: str = "", timeout: float = TRIAL_SECONDS) -> None:
