@@ -12,43 +12,56 @@ The two machines of one connection, coupled by the bytes between them:
     OPEN <------- hub messages --------------> OPEN
     CLOSED ------ Close ---------------------> CLOSED      (either side may be the one that sends it)
 
-| state     | on                                      | next      | what happens                                      |
-| --------- | --------------------------------------- | --------- | --------------------------------------------------|
-| HANDSHAKE | server: a valid request                 | OPEN      | `{}` queued; the request is returned              |
-| HANDSHAKE | server: a request it cannot serve       | CLOSED    | `{"error":...}` queued; `ConnectionFailed` returne|
-| HANDSHAKE | server: garbage, too long, 15 s passed  | CLOSED    | the same, with ASP.NET Core's texts               |
-| HANDSHAKE | client: `{}`                            | OPEN      | the response is returned                          |
-| HANDSHAKE | client: an error, garbage, 15 s passed  | CLOSED    | `ConnectionFailed` returned                       |
-| HANDSHAKE | `send`                                  | HANDSHAKE | raises LocalProtocolError                         |
-| OPEN      | a message                               | OPEN      | returned                                          |
-| OPEN      | Close from the peer                     | CLOSED    | returned; what follows it is not read             |
-| OPEN      | a malformed or too long message         | CLOSED    | server: Close with an error and `allowReconnect`; |
-|           |                                         |           | `ConnectionFailed` returned after what came before|
-| OPEN      | `send` of Close                         | CLOSED    | queued; nothing can be queued after it            |
-| OPEN      | `send` of anything else                 | OPEN      | queued                                            |
-| OPEN      | nothing sent for `keep_alive`           | OPEN      | Ping queued                                       |
-| OPEN      | server: silence after the first Ping    | CLOSED    | as for a malformed message                        |
-| OPEN      | client: silence                         | CLOSED    | `ConnectionFailed` returned                       |
-| CLOSED    | bytes                                   | CLOSED    | dropped                                           |
-| CLOSED    | `send`                                  | CLOSED    | raises LocalProtocolError                         |
+| state     | on                                   | next      | what happens                                         |
+| --------- | ------------------------------------ | --------- | ---------------------------------------------------- |
+| HANDSHAKE | server: a valid request              | OPEN      | `{}` queued; the request is returned                 |
+| HANDSHAKE | server: a request it cannot serve    | CLOSED    | `{"error":...}` queued; `ConnectionFailed` returned  |
+| HANDSHAKE | server: garbage, too long, 15 s gone | CLOSED    | the same, with ASP.NET Core's texts                  |
+| HANDSHAKE | client: `{}`                         | OPEN      | the response is returned                             |
+| HANDSHAKE | client: an error, garbage, 15 s gone | CLOSED    | `ConnectionFailed` returned                          |
+| HANDSHAKE | `send`                               | HANDSHAKE | raises LocalProtocolError                            |
+| OPEN      | a message                            | OPEN      | returned                                             |
+| OPEN      | Close from the peer                  | CLOSED    | returned; what follows it is not read                |
+| OPEN      | a malformed or too long message      | CLOSED    | server: Close with an error and `allowReconnect`;    |
+|           |                                      |           | `ConnectionFailed` returned after what came before   |
+| OPEN      | `send` of Close                      | CLOSED    | queued; nothing can be queued after it               |
+| OPEN      | `send` of anything else              | OPEN      | queued                                               |
+| OPEN      | nothing sent for `keep_alive`        | OPEN      | Ping queued                                          |
+| OPEN      | server: silence after the first Ping | CLOSED    | as for a malformed message                           |
+| OPEN      | client: silence                      | CLOSED    | `ConnectionFailed` returned                          |
+| OPEN      | `suspend`, if it can be resumed      | OPEN      | what is sent is kept, bytes are dropped, no deadline |
+| OPEN      | `resume`                             | OPEN      | Sequence queued, then what was not acknowledged      |
+| CLOSED    | bytes                                | CLOSED    | dropped                                              |
+| CLOSED    | `send`                               | CLOSED    | raises LocalProtocolError                            |
+
+With stateful reconnect (both sides agreed at negotiate, handshake version 2) messages are numbered, acknowledged and
+repeated after a lost transport; the bookkeeping is in `resumption`.
 
 Source: Documented, HubProtocol.md; the texts, limits and the rule of the first Ping Observed on ASP.NET Core.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
 from voisnap_mock.signalr.errors import LocalProtocolError, RemoteProtocolError
 from voisnap_mock.signalr.messages import (
+    Ack,
+    BindingFailure,
+    CancelInvocation,
     Close,
+    Completion,
     HandshakeRequest,
     HandshakeResponse,
     HubMessage,
+    Invocation,
     Ping,
+    Sequence,
+    StreamInvocation,
+    StreamItem,
 )
 from voisnap_mock.signalr.protocols import (
     MAX_VERSION,
@@ -62,10 +75,14 @@ from voisnap_mock.signalr.protocols import (
     serialize_handshake_request,
     serialize_handshake_response,
 )
+from voisnap_mock.signalr.resumption import Resumption
 
 CLOSED_WITH_ERROR: Final = "Connection closed with an error."
 HANDSHAKE_CANCELED: Final = "Handshake was canceled."
 HANDSHAKE_FAILED: Final = "An unexpected error occurred during connection handshake."
+
+
+_TRACKED = (Invocation, StreamInvocation, StreamItem, Completion, CancelInvocation, BindingFailure)
 
 
 class Role(Enum):
@@ -127,6 +144,7 @@ class HubConnection:
         types: what payloads decode into.
         transfer_formats: what the transport can carry.
         version: of the protocol, a client's only.
+        stateful: both sides agreed at negotiate to resume the connection after a lost transport.
     """
 
     __slots__ = (
@@ -139,7 +157,9 @@ class HubConnection:
         "_peer_pinged",
         "_protocols",
         "_rest",
+        "_resumption",
         "_started",
+        "_suspended",
         "_transfer_formats",
         "_types",
         "_unsent",
@@ -152,13 +172,14 @@ class HubConnection:
     def __init__(
         self,
         role: Role,
-        protocols: Sequence[HubProtocol],
+        protocols: Iterable[HubProtocol],
         *,
         now: float,
         types: Types | None = None,
         limits: ConnectionLimits = ConnectionLimits(),
         transfer_formats: frozenset[TransferFormat] = frozenset(TransferFormat),
         version: int = 1,
+        stateful: bool = False,
     ) -> None:
         self.role = role
         self.state = State.HANDSHAKE
@@ -175,8 +196,10 @@ class HubConnection:
         self._started = self._last_sent = self._last_received = now
         self._peer_pinged = False
         self._held = False
+        self._resumption = Resumption() if stateful else None
+        self._suspended = False
         if role is Role.CLIENT:
-            (self.protocol,) = protocols
+            (self.protocol,) = self._protocols.values()
             self._handshake_out = serialize_handshake_request(HandshakeRequest(self.protocol.name, version))
 
     def __repr__(self) -> str:
@@ -188,7 +211,13 @@ class HubConnection:
     @property
     def unsent_bytes(self) -> int:
         """How much `bytes_to_send` has still to hand out."""
-        return self._unsent + len(self._handshake_out)
+        waiting = self._resumption.waiting_bytes if self._resumption is not None else 0
+        return self._unsent + len(self._handshake_out) + waiting
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether a lost transport may be replaced by another one."""
+        return self._resumption is not None and self.state is State.OPEN
 
     def send(self, message: HubMessage, now: float) -> None:
         """Queue a message; Close is the last one.
@@ -200,11 +229,18 @@ class HubConnection:
             raise LocalProtocolError(f"{type(message).__name__} cannot be sent while {self.state.name}")
         assert self.protocol is not None
         data = self.protocol.serialize(message)
+        if self._resumption is not None and isinstance(message, _TRACKED):
+            if not self._resumption.send(data):
+                return
+            if self._suspended:
+                self._last_sent = now
+                return
         self._out.append(data)
         self._unsent += len(data)
         self._last_sent = now
         if type(message) is Close:
             self.state = State.CLOSED
+            self._resumption = None
 
     def bytes_to_send(self) -> bytes:
         """Take what is to be written next; empty when there is nothing.
@@ -238,7 +274,7 @@ class HubConnection:
         Frame boundaries of the transport mean nothing: any split of the same bytes gives the same events.
         """
         events: list[HubEvent] = []
-        if self.state is State.CLOSED:
+        if self.state is State.CLOSED or self._suspended:
             return events
         self._last_received = now
         if self._rest:
@@ -261,7 +297,7 @@ class HubConnection:
                     break
                 record, position = frame
                 message = protocol.parse(record, types)
-                if message is not None:
+                if message is not None and (self._resumption is None or self._count(message, now)):
                     self._accept(message, events)
         except RemoteProtocolError as error:
             self._fail(error, now, events)
@@ -273,9 +309,29 @@ class HubConnection:
                 self._peer_pinged = True
             case Close():
                 self.state = State.CLOSED
+                self._resumption = None
             case _:
                 pass
         events.append(message)
+
+    def _count(self, message: HubMessage, now: float) -> bool:
+        """Keep the books of stateful reconnect; False when the message was processed before."""
+        resumption = self._resumption
+        assert resumption is not None
+        match message:
+            case Ack(number):
+                released = resumption.acknowledge(number)
+                if not self._suspended:
+                    self._out.extend(released)
+                    self._unsent += sum(map(len, released))
+                return True
+            case Sequence(number):
+                resumption.sequence(number)
+                return True
+            case Ping() | Close():
+                return True
+            case _:
+                return resumption.receive(now)
 
     def _receive_handshake(self, data: bytes, now: float, events: list[HubEvent]) -> int:
         """Returns where hub messages start, or -1 while the handshake is not complete."""
@@ -297,6 +353,8 @@ class HubConnection:
         request = parse_handshake_request(record)
         self.protocol = self._choose(request)
         self.version = request.version
+        if request.version < 2:
+            self._resumption = None
         self._handshake_out = serialize_handshake_response(HandshakeResponse())
         self._last_sent = now
         self.state = State.OPEN
@@ -330,7 +388,8 @@ class HubConnection:
     def next_deadline(self) -> float | None:
         """When `handle_deadline` has something to do; None for never.
 
-        It only ever moves later by itself, so a driver may look again when the old one has come.
+        It moves earlier only by `resume` and, when the connection can be resumed, by received messages; else only
+        later, so a driver may look again when the old one has come.
         """
         limits = self._limits
         match self.state:
@@ -339,11 +398,12 @@ class HubConnection:
             case State.HANDSHAKE:
                 return self._started + limits.handshake_timeout
             case State.OPEN:
+                if self._suspended:
+                    return None
                 ping = None if limits.keep_alive is None else self._last_sent + limits.keep_alive
                 end = self._timeout_at()
-                if ping is None or end is None:
-                    return end if ping is None else ping
-                return min(ping, end)
+                ack = None if self._resumption is None else self._resumption.ack_at
+                return min((at for at in (ping, end, ack) if at is not None), default=None)
 
     def _timeout_at(self) -> float | None:
         if self._limits.timeout is None or self._held:
@@ -375,15 +435,46 @@ class HubConnection:
                     kind="TimeoutException",
                 )
             self._fail(error, now, events)
+        elif self._resumption is not None and self._resumption.ack_at is not None and now >= self._resumption.ack_at:
+            self.send(Ack(self._resumption.take_ack()), now)
         else:
             self.send(Ping(), now)
         return events
 
+    # --- another transport
+
+    def suspend(self) -> None:
+        """The transport is lost, but another one may come: keep what is sent from now on.
+
+        Raises:
+            LocalProtocolError: the connection cannot be resumed.
+        """
+        if not self.can_resume:
+            raise LocalProtocolError("this connection cannot be resumed")
+        self._suspended = True
+        self._out.clear()
+        self._unsent = 0
+        self._handshake_out = b""
+        self._rest = b""
+
+    def resume(self, now: float) -> None:
+        """Another transport is there: say where this side goes on, and repeat what was not acknowledged."""
+        if not self._suspended:
+            self.suspend()
+        assert self._resumption is not None
+        self._suspended = False
+        self._last_received = now
+        number, messages = self._resumption.replay()
+        self.send(Sequence(number), now)
+        self._out.extend(messages)
+        self._unsent += sum(map(len, messages))
+
     # --- the end
 
     def lose_transport(self) -> None:
-        """The transport is gone; nothing more can be sent or received."""
+        """The transport is gone for good; nothing more can be sent or received."""
         self.state = State.CLOSED
+        self._resumption = None
 
     def _fail(self, error: RemoteProtocolError, now: float, events: list[HubEvent]) -> None:
         events.append(ConnectionFailed(error))
@@ -394,6 +485,7 @@ class HubConnection:
                 detail = f" {error}" if self._limits.detailed_errors else ""
                 self.send(Close(CLOSED_WITH_ERROR + detail, allow_reconnect=True), now)
         self.state = State.CLOSED
+        self._resumption = None
         self._rest = b""
 
     def _handshake_error(self, error: RemoteProtocolError) -> str:

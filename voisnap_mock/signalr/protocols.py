@@ -254,6 +254,9 @@ class JsonHubProtocol:
         streaming = head.type == 4
         if streaming and invocation_id is None:
             raise RemoteProtocolError("Missing required property 'invocationId'.")
+        if head.target is None:
+            detail = "InvalidDataException: Missing required property 'target'."
+            return BindingFailure("", detail, invocation_id, streaming)
         signature = types.signature(target)
         try:
             arguments = _array(head.arguments) if signature is None else signature.read_json(head.arguments)
