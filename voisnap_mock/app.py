@@ -73,7 +73,9 @@ class App:
         self._own_file = file
         folder = settings.agents.parent if settings.agents is not None else Path.cwd()
         self.ears = Ears(
-            vosk_model=str(settings.vosk_model) if settings.vosk_model is not None else None, agents_folder=folder
+            vosk_model=str(settings.vosk_model) if settings.vosk_model is not None else None,
+            vosk_model_origin=settings.origins.get("vosk_model", "--vosk-model"),
+            agents_folder=folder,
         )
         self.synthesizer = LocalSynthesizer()
         loaded = file if file is not None else self._source.load()
