@@ -1,10 +1,12 @@
 """How words are compared: case, punctuation, spelling of digits, and scripts without spaces."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voisnap_mock.agents.phrases import contains, with_digits, words_of
+from voisnap_mock.agents.phrases import Heard, with_digits, words_of
 
 SAID = [
     ("I want a REFUND!", "refund", True),
@@ -37,7 +39,7 @@ SAID = [
 
 @pytest.mark.parametrize(("text", "phrase", "is_there"), SAID)
 def test_a_phrase_is_found_as_whole_words(text: str, phrase: str, is_there: bool) -> None:
-    assert contains(text, phrase) is is_there
+    assert Heard(text).says(phrase) is is_there
 
 
 DIGITS = [
@@ -68,10 +70,21 @@ def test_digit_words_become_digits(text: str, expected: str) -> None:
 
 @given(st.text())
 def test_any_text_can_be_compared_and_contains_itself(text: str) -> None:
-    assert contains(text, text) is bool(words_of(text))
+    assert Heard(text).says(text) is bool(words_of(text))
     with_digits(text)
 
 
 @given(st.text(), st.text())
 def test_punctuation_and_case_change_nothing(before: str, after: str) -> None:
-    assert contains(f"{before} (Money; BACK?) {after}", "money back")
+    assert Heard(f"{before} (Money; BACK?) {after}").says("money back")
+
+
+def test_a_pattern_sees_the_text_as_it_is_before_digits() -> None:
+    heard = Heard("One, order FOUR two")
+    found = heard.search(re.compile(r"order (\w+)"))
+    assert found is not None
+    assert found[1] == "FOUR"
+    found = heard.search(re.compile(r"order (\d \d)"))
+    assert found is not None
+    assert found[1] == "4 2"
+    assert heard.search(re.compile(r"\d{5}")) is None

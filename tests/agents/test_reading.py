@@ -207,10 +207,6 @@ def test_templates_may_use_what_is_known() -> None:
     assert rule.alternatives == ((Say(text),),)
 
 
-def test_the_same_phrase_may_come_again_after_a_rule_with_a_condition() -> None:
-    assert len(agent("{replies: [{hear: x, when: {language: de}}, {hear: x}]}").replies) == 2
-
-
 # --- Refused --------------------------------------------------------------------------------------------------
 
 

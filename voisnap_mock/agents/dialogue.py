@@ -14,12 +14,11 @@ Source: Assumed throughout, the real service answers by a language model. Rules 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from voisnap_mock.agents.phrases import contains, with_digits
+from voisnap_mock.agents.phrases import Heard
 from voisnap_mock.agents.script import (
     HOME,
     Action,
@@ -119,12 +118,13 @@ class Dialogue:
         """The caller said or wrote `text`; a chat message may bring metadata of its own."""
         self.spoke()
         self._message_metadata = message_metadata or {}
+        heard = Heard(text)
         if self._script.script is not None:
             step = self._step()
-            captured = _first(_matched(trigger, text) for trigger in step.triggers) if step else None
+            captured = _first(_matched(trigger, heard) for trigger in step.triggers) if step else None
             return self._wrong_turn(f"heard '{text}'") if captured is None else self._take_step(captured)
         for place, rule, trigger in self._rules():
-            captured = _matched(trigger, text)
+            captured = _matched(trigger, heard)
             if captured is not None:
                 return self._take(place, rule, captured)
         return self.fall_back() or Turn()
@@ -339,22 +339,17 @@ class Dialogue:
         return look_up(self._given.get(first), path)
 
 
-def _matched(trigger: Trigger, text: str) -> dict[str, str] | None:
-    """What the trigger captured from the text; None when it does not fit."""
+def _matched(trigger: Trigger, heard: Heard) -> dict[str, str] | None:
+    """What the trigger captured; None when it does not fit."""
     if not isinstance(trigger, Hear):
         return None
-    if any(contains(text, phrase) for phrase in trigger.phrases):
+    if any(heard.says(phrase) for phrase in trigger.phrases):
         return {}
     for pattern in trigger.patterns:
-        found = pattern.search(text) or _searched_with_digits(pattern, text)
+        found = heard.search(pattern)
         if found is not None:
             return {name: value.strip() for name, value in found.groupdict().items() if value is not None}
     return None
-
-
-def _searched_with_digits(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    digits = with_digits(text)
-    return pattern.search(digits) if digits != text else None
 
 
 def _first(found: Iterator[dict[str, str] | None]) -> dict[str, str] | None:

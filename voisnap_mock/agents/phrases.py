@@ -36,7 +36,33 @@ _UNSPACED = (
 )
 
 
-@lru_cache(maxsize=4096)
+class Heard:
+    """A text that the caller said or wrote, ready to be compared."""
+
+    __slots__ = ("_digits", "_words", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._words: str | None = None
+        self._digits: str | None = None
+
+    def says(self, phrase: str) -> bool:
+        """Whether the words of `phrase` occur in it, whole, together and in order."""
+        if self._words is None:
+            self._words = words_of(self.text)
+        sought = _words_of_phrase(phrase)
+        return bool(sought) and sought in self._words
+
+    def search(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """Search the text as it is, else with its digit words as digits."""
+        found = pattern.search(self.text)
+        if found is not None:
+            return found
+        if self._digits is None:
+            self._digits = with_digits(self.text)
+        return pattern.search(self._digits) if self._digits != self.text else None
+
+
 def words_of(text: str) -> str:
     """The words of a text, each with a space before it, one more at the end; empty when there is none.
 
@@ -50,10 +76,8 @@ def words_of(text: str) -> str:
     return f" {' '.join(_digits(words))} " if words else ""
 
 
-def contains(text: str, phrase: str) -> bool:
-    """Whether the words of `phrase` occur in `text`, whole, together and in order."""
-    sought = words_of(phrase)
-    return bool(sought) and sought in words_of(text)
+# Phrases come from scripts, so there are only so many; what callers say is not kept.
+_words_of_phrase = lru_cache(maxsize=4096)(words_of)
 
 
 def with_digits(text: str) -> str:

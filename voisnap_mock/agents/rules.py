@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from voisnap_mock.agents import script
 from voisnap_mock.agents.combining import Either, Key, ListOf, MappingOf, Reading, Record, Tagged, Whole, one_or_more
-from voisnap_mock.agents.nodes import ListNode, MapNode, Node, Refused, ScalarNode, cut, quoted, refuse
+from voisnap_mock.agents.nodes import ListNode, MapNode, Node, ScalarNode, cut, quoted, refuse
 from voisnap_mock.agents.phrases import words_of
 from voisnap_mock.agents.script import HOME, Action, EndReason, Rule
 from voisnap_mock.agents.shape import AnyJson, AnyScalar, Choice, Duration, Integer, Note, Only, Shape, Text
@@ -353,40 +353,7 @@ STEP = Record(
 )
 
 
-def _said_by(trigger: script.Trigger) -> Iterator[tuple[str, str]]:
-    """What a trigger waits for: as a comparable text, and for people."""
-    match trigger:
-        case script.Hear():
-            for phrase in trigger.phrases:
-                yield f"hear {words_of(phrase)}", quoted(phrase)
-            for pattern in trigger.patterns:
-                yield f"hear /{pattern.pattern}/", cut(f"/{pattern.pattern}/")
-        case script.Dtmf():
-            yield f"dtmf {trigger.digits}", f'the keys "{trigger.digits}"'
-        case script.Silence():
-            yield f"silence {trigger.after}", f"a silence of {trigger.after:g} s"
-        case script.Otherwise():
-            yield "else", '"else"'
-
-
-def _reachable(rules: tuple[Rule, ...], node: Node, notes: list[Note]) -> tuple[Rule, ...]:
-    assert isinstance(node, ListNode)
-    taken: dict[str, int] = {}
-    problems: list[Problem] = []
-    for rule, where in zip(rules, node.items, strict=True):
-        mine = {key: shown for trigger in rule.triggers for key, shown in _said_by(trigger)}
-        for key, shown in mine.items():
-            if key in taken:
-                message = f"already taken by the rule in line {taken[key]}: {shown}"
-                problems.append(Problem(where.line, where.column, message))
-        if rule.when is None:
-            taken = dict.fromkeys(mine, rule.line) | taken
-    if problems:
-        raise Refused(problems)
-    return rules
-
-
-RULES = Reading(ListOf(RULE, of="rules"), _reachable)
+RULES = ListOf(RULE, of="rules")
 
 
 def _ending_last(steps: tuple[Rule, ...], node: Node, notes: list[Note]) -> tuple[Rule, ...]:

@@ -166,7 +166,7 @@ AUTH = Record(
         Key("algorithm", Choice(("HS256", "RS256")), "how access tokens are signed (HS256)"),
         Key(
             "secret",
-            Text(r"^[^\n]{32,}$", "a secret of 32 characters or more", is_secret=True),
+            Text(is_secret=True),
             "the HS256 key (the published one, so that anyone may mint tokens)",
         ),
         Key("token_ttl", Duration("1s", "365d"), "life of an access token (1h)"),

@@ -9,7 +9,8 @@ from typing import Any
 
 from voisnap_mock.agents.nodes import quoted
 
-_TEMPLATE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+# No brace inside: a text full of open ones must not be searched again from each of them.
+_TEMPLATE = re.compile(r"\{\{([^{}]*)\}\}")
 _NAME = re.compile(r"\s*([^\W\d]\w*(?:\.[\w-]+)*)\s*")
 
 
