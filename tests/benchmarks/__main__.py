@@ -1,0 +1,331 @@
+"""`python tests/benchmarks [--quick] [CASE ...]`: how fast the mock is, each figure beside a floor of the same run.
+
+Servers run on the first core and callers on the second, where the machine lets them. The machine may be shared, so
+believe the ratios and the medians; `--quick` only shows that every case runs.
+"""
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from voisnap_mock.agents.dialogue import Dialogue
+from voisnap_mock.agents.reading import parse_agents
+from voisnap_mock.agents.script import Voice
+from voisnap_mock.audio.endpointing import Endpointer
+from voisnap_mock.audio.tts import LocalSynthesizer, say
+from voisnap_mock.engine.call import Call
+from voisnap_mock.engine.events import AudioArrived, Started
+from voisnap_mock.signalr import HubClient
+
+HERE = Path(__file__).parent
+PYTHON = sys.executable
+MOCK = [PYTHON, "-m", "voisnap_mock"]
+SERVER_CORE, CALLER_CORE = 0, 1
+
+TALKER = """
+version: 1
+agents:
+  agt_talker:
+    greeting: "{text}"
+    barge_in: false
+    hears: activity
+    timing: {{max_idle: 1h, max_duration: 1h}}
+  agt_quiet:
+    hears: activity
+    timing: {{max_idle: 1h, max_duration: 1h}}
+  agt_answers:
+    timing: {{end_of_turn: 700ms, first_audio: 350ms, max_idle: 1h}}
+    replies:
+      - else: "Yes, this is an answer."
+"""
+SENTENCE = "This agent goes on talking so that there is something to carry. "
+
+
+def start_on(core: int, command: list[str], **pipes: int) -> subprocess.Popen[str]:
+    """Start a process on one core, where the machine lets us choose."""
+    process = subprocess.Popen(command, text=True, **pipes)
+    if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) >= 2:
+        os.sched_setaffinity(process.pid, {core})
+    return process
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_kb(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+@contextmanager
+def serving(agents: str = TALKER.format(text=SENTENCE * 40)) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
+    """A mock in a process of its own: (process, base URL, seconds from its start to the READY line)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "agents.yaml"
+        path.write_text(agents)
+        began = perf_counter()
+        process = start_on(SERVER_CORE, [*MOCK, "serve", str(path), "--port", "0"], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        ready = next((line for line in process.stdout if line.startswith("READY ")), None)
+        took = perf_counter() - began
+        try:
+            assert ready, f"the server ended with {process.wait()} before it was ready"
+            yield process, ready.split()[1], took
+        finally:
+            process.terminate()
+            process.wait(10)
+            process.stdout.close()
+
+
+@contextmanager
+def floor() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    process = start_on(SERVER_CORE, [PYTHON, str(HERE / "floor.py"), "0"], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        yield process, f"http://127.0.0.1:{process.stdout.readline().strip()}"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def load(url: str, calls: int, seconds: float, server: int) -> dict[str, float]:
+    """Place calls from another process; adds `cpu_us_per_unit`, the server's CPU time per completion."""
+    caller = start_on(
+        CALLER_CORE,
+        [PYTHON, str(HERE / "load.py"), url, str(calls), str(seconds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert caller.stderr is not None
+    used: dict[str, float] = {}
+    for line in caller.stderr:
+        used[line.strip()] = cpu_seconds(server)
+    stdout, _ = caller.communicate()
+    result: dict[str, float] = json.loads(stdout)
+    spent = used["measured"] - used["measuring"]
+    result["cpu_us_per_unit"] = round(spent * 1e6 / max(1, result["completions"]), 1)
+    return result
+
+
+def token() -> str:
+    return subprocess.run([*MOCK, "token"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+# --- Cases ----------------------------------------------------------------------------------------------------
+
+
+def start(quick: bool) -> dict[str, object]:
+    """Cold process to READY, beside a process that only imports the web framework."""
+    rounds = 2 if quick else 9
+    ours, bare = [], []
+    for _ in range(rounds):
+        with serving() as (_, _, took):
+            ours.append(took)
+        began = perf_counter()
+        start_on(SERVER_CORE, [PYTHON, "-c", "import fastapi, uvicorn"]).wait()
+        bare.append(perf_counter() - began)
+    return {
+        "ready_ms": round(median(ours) * 1000),
+        "import_fastapi_uvicorn_ms": round(median(bare) * 1000),
+        "ratio": round(median(ours) / median(bare), 2),
+        "goal": "ready <= 500 ms",
+    }
+
+
+def calls(quick: bool) -> dict[str, object]:
+    """200 paced calls on one core, all spoken to all the time, beside the floor."""
+    number, seconds, rounds = (50, 2.0, 1) if quick else (200, 5.0, 3)
+    access = token()
+    ours, bare = [], []
+    with serving() as (process, base, _), floor() as (floor_process, floor_base):
+        url = f"{base}/hubs/voice?agentId=agt_talker&access_token={access}"
+        for _ in range(rounds):
+            bare.append(load(f"{floor_base}/hubs/voice?x=1", number, seconds, floor_process.pid))
+            ours.append(load(url, number, seconds, process.pid))
+
+    def middle(results: list[dict[str, float]], key: str) -> float:
+        return median(result[key] or 0.0 for result in results)
+
+    keys = ("held", "round_trip_ms_p50", "round_trip_ms_p99", "audio_late_ms_p99", "own_lag_ms_p99", "cpu_us_per_unit")
+    return {
+        "calls": number,
+        **{key: middle(ours, key) for key in keys},
+        **{f"floor_{key}": middle(bare, key) for key in keys[1:]},
+        "cpu_ratio": round(middle(ours, "cpu_us_per_unit") / middle(bare, "cpu_us_per_unit"), 2),
+        "goal": "p99 round trip and audio lateness < 20 ms",
+    }
+
+
+def turn(quick: bool) -> dict[str, object]:
+    """The last sample of caller speech to the first audio of the answer, heard by Vosk, in real time."""
+    access = token()
+    with serving() as (_, base, _):
+        gaps = asyncio.run(answer_gaps(f"{base}/hubs/voice?agentId=agt_answers", access, 2 if quick else 10))
+    promised = 0.7 + 0.35
+    return {
+        "turns": len(gaps),
+        "end_of_speech_to_audio_ms_p50": round(median(gaps) * 1000),
+        "end_of_speech_to_audio_ms_max": round(max(gaps) * 1000),
+        "over_the_agents_own_timing_ms_p50": round((median(gaps) - promised) * 1000),
+        "goal": "at most 40 ms over end_of_turn + first_audio",
+    }
+
+
+async def answer_gaps(url: str, access: str, turns: int) -> list[float]:
+    speech = np.frombuffer(say("i want a refund"), dtype=np.int16)
+    loud = np.flatnonzero(np.abs(speech) > 60)
+    speech = speech[: loud[-1] + 1]
+    last_frame = (len(speech) - 1) // 320
+    caller_turn = speech.tobytes().ljust((last_frame + 1) * 640, b"\0")
+    gaps: list[float] = []
+    async with HubClient(url, access_token=access) as client:
+        first_audio: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        is_quiet = asyncio.Event()
+
+        def on_audio(audio: bytes) -> None:
+            if not first_audio.done():
+                first_audio.set_result(perf_counter())
+
+        client.on("AudioReceived", on_audio, bytes)
+        client.on("TranscriptionOf", lambda said: is_quiet.set() if said["isFinal"] else None)
+        silence, number, began = bytes(640), 0, perf_counter()
+
+        async def send(frame: bytes) -> float:
+            nonlocal number
+            await asyncio.sleep(began + number * 0.02 - perf_counter())
+            number += 1
+            await client.send("SendAudioAsync", frame)
+            return perf_counter()
+
+        for _ in range(turns):
+            for _ in range(50):
+                await send(silence)
+            first_audio = asyncio.get_running_loop().create_future()
+            is_quiet.clear()
+            for at in range(0, len(caller_turn), 640):
+                sent = await send(caller_turn[at : at + 640])
+            while not is_quiet.is_set():
+                await send(silence)
+            # The last frame is sent when it begins: what is in it is heard up to 20 ms later.
+            gaps.append(first_audio.result() - sent)
+    return gaps
+
+
+def speech(quick: bool) -> dict[str, object]:
+    """A warm speech worker: from asking for a sentence that it never spoke to its first audio."""
+
+    async def first_pieces() -> list[float]:
+        synthesizer = LocalSynthesizer()
+        await synthesizer.start()
+        times = []
+        async for _ in synthesizer.speak("Warm up.", Voice()):
+            pass
+        for number in range(3 if quick else 30):
+            began = perf_counter()
+            text = f"Thank you for calling, this is sentence number {number}. How can I help you today?"
+            async for _ in synthesizer.speak(text, Voice()):
+                times.append(perf_counter() - began)
+                break
+        await synthesizer.close()
+        return times
+
+    times = asyncio.run(first_pieces())
+    return {
+        "first_audio_ms_p50": round(median(times) * 1000, 2),
+        "first_audio_ms_max": round(max(times) * 1000, 2),
+        "goal": "<= 3 ms",
+    }
+
+
+def idle(quick: bool) -> dict[str, object]:
+    """Calls that are open while nobody speaks or sends: what they cost."""
+    number, seconds = (20, 1.0) if quick else (200, 10.0)
+    access = token()
+
+    async def hold(url: str, server: int) -> tuple[float, int]:
+        before = resident_kb(server)
+        clients = [HubClient(url, access_token=access) for _ in range(number)]
+        for client in clients:
+            await client.start()
+        grown = resident_kb(server) - before
+        await asyncio.sleep(1.0)
+        spent = cpu_seconds(server)
+        await asyncio.sleep(seconds)
+        spent = cpu_seconds(server) - spent
+        for client in clients:
+            await client.stop()
+        return spent, grown
+
+    with serving() as (process, base, _):
+        url = f"{base}/hubs/voice?agentId=agt_quiet"
+        asyncio.run(hold(url, process.pid))
+        spent, _ = asyncio.run(hold(url, process.pid))
+    with serving() as (process, base, _):
+        _, grown = asyncio.run(hold(f"{base}/hubs/voice?agentId=agt_quiet", process.pid))
+    return {
+        "calls": number,
+        "cpu_percent_of_a_core": round(spent / seconds * 100, 2),
+        "kb_per_call": round(grown / number, 1),
+        "goal": "no busy work per idle call",
+    }
+
+
+def frame(quick: bool) -> dict[str, object]:
+    """20 ms of caller audio through endpointing and the call machine; what the ear does with it is not counted."""
+    seconds = 2 if quick else 60
+    speech = say("i want a refund please. " * 3)
+    audio = (speech + bytes(32_000)) * 20
+    frames = [audio[at : at + 640] for at in range(0, seconds * 32_000, 640)]
+    script = parse_agents(TALKER.format(text="Hi."), source="benchmark").agents["agt_quiet"]
+    best = math.inf
+    for _ in range(3):
+        endpointer = Endpointer(end_of_turn=0.7, max_utterance=30.0)
+        call = Call(script, dialogue=Dialogue(script), endpointer=endpointer)
+        call.receive(Started(), 0.0)
+        began = perf_counter()
+        for number, pcm in enumerate(frames):
+            call.receive(AudioArrived(pcm), number * 0.02)
+        best = min(best, (perf_counter() - began) / len(frames))
+    return {"us_per_frame": round(best * 1e6, 1), "goal": "<= 15 us"}
+
+
+CASES = {"start": start, "calls": calls, "turn": turn, "speech": speech, "idle": idle, "frame": frame}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"any of {', '.join(CASES)}; all without")
+    parser.add_argument("--quick", action="store_true", help="short runs: the figures mean nothing")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    options = parser.parse_args()
+    unknown = sorted(set(options.cases) - set(CASES))
+    if unknown:
+        parser.error(f"no case {', '.join(unknown)}: there are {', '.join(CASES)}")
+    results = {}
+    for name in options.cases or CASES:
+        results[name] = CASES[name](options.quick)
+        if not options.json:
+            print(f"\n{name}: {(CASES[name].__doc__ or '').strip()}")
+            for key, value in results[name].items():
+                print(f"  {key:28} {value}")
+    if options.json:
+        print(json.dumps(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
