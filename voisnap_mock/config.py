@@ -11,6 +11,7 @@ from typing import Any, Literal
 from voisnap_mock.agents.builtin import builtin_agents
 from voisnap_mock.agents.reading import parse_agents
 from voisnap_mock.agents.script import AgentsFile
+from voisnap_mock.audio.voices import what_is_wrong_with
 from voisnap_mock.errors import AgentsFileError, ConfigError, Problem
 from voisnap_mock.recordings import Recordings
 
@@ -175,7 +176,7 @@ class AgentsSource:
         self._origin = origin
 
     def load(self) -> AgentsFile:
-        """Read the file as it is now, and look that every recording it names is there.
+        """Read the file as it is now, and look that every recording and voice it names is there.
 
         Raises:
             ConfigError: the file cannot be read; naming it, and what named it.
@@ -194,15 +195,18 @@ class AgentsSource:
             raise ConfigError(f"agents file {self.path}{came_from} cannot be read: {error.strerror}") from error
         file = parse_agents(text, source=str(self.path))
         missing = self.recordings.missing(prompt.wav for prompt in file.prompts())
-        if missing:
-            raise AgentsFileError(
-                str(self.path),
-                [
-                    Problem(prompt.line, prompt.column, missing[prompt.wav])
-                    for prompt in file.prompts()
-                    if prompt.wav in missing
-                ],
-            )
+        problems = [
+            Problem(prompt.line, prompt.column, missing[prompt.wav])
+            for prompt in file.prompts()
+            if prompt.wav in missing
+        ]
+        problems += [
+            Problem(agent.voice.line, agent.voice.column, wrong)
+            for agent in file.agents.values()
+            if agent.voice.engine in ("auto", "pyttsx3") and (wrong := what_is_wrong_with(agent.voice.name))
+        ]
+        if problems:
+            raise AgentsFileError(str(self.path), problems)
         return file
 
     async def watch(self, on_change: Callable[[], None]) -> None:

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
-from voisnap_mock.audio.voices import espeak_voice, languages, variants
-from voisnap_mock.errors import ConfigError
+from voisnap_mock.audio.voices import espeak_voice, languages, variants, what_is_wrong_with
+from voisnap_mock.config import AgentsSource
+from voisnap_mock.errors import AgentsFileError, ConfigError
 
 
 @pytest.mark.parametrize(
@@ -55,3 +58,26 @@ def test_a_wrong_name_is_told_with_similar_ones(name: str, says: str) -> None:
 def test_the_usual_languages_and_variants_are_there() -> None:
     assert {"en-us", "en", "de", "fr", "es", "it", "ru", "cmn", "ja", "ar"} <= languages()
     assert variants()["annie"] == "Annie"
+
+
+def test_what_is_wrong_is_told_without_raising() -> None:
+    assert what_is_wrong_with("en-us") is what_is_wrong_with("en-gb+f3") is None
+    assert "there is no voice 'en-uss'" in (what_is_wrong_with("en-uss") or "")
+
+
+def test_an_agents_file_with_a_wrong_voice_is_refused_at_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "agents.yaml"
+    agents = [
+        ("good", "auto", "en-gb"),
+        ("tone", "tone", "any"),
+        ("bad", "auto", "en-uss"),
+        ("worse", "pyttsx3", "en+f9"),
+    ]
+    lines = ["version: 1", "agents:"]
+    for name, engine, voice in agents:
+        lines += [f"  agt_{name}:", "    greeting: Hi", f"    voice: {{engine: {engine}, name: {voice}}}"]
+    file.write_text("\n".join(lines))
+    with pytest.raises(AgentsFileError) as caught:
+        AgentsSource(file).load()
+    assert [(problem.line, problem.column) for problem in caught.value.problems] == [(11, 12), (14, 12)]
+    assert "there is no voice 'en-uss': similar ones are en-us" in str(caught.value)

@@ -41,12 +41,15 @@ class Voice:
         name: a voice of that engine, for espeak `en-us`, `en-us+f3`, `de` ...
         rate: words per minute, 80 to 450.
         volume: 0.0 to 1.0.
+        line, column: where it stands in its file, from 1; 0 when it is not from a file.
     """
 
     engine: Literal["auto", "pyttsx3", "tone", "recording"] = "auto"
     name: str = "en-us"
     rate: int = 175
     volume: float = 1.0
+    line: int = field(default=0, compare=False, repr=False)
+    column: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ VOICE = Record(
         Key("volume", Number(0.0, 1.0), "loudness (1.0)"),
     ),
     script.Voice,
+    place=("line", "column"),
 )
 
 TIMING = Record(

@@ -16,7 +16,6 @@ system, so that all of them have the same voices and need no system package.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
@@ -173,6 +172,8 @@ class Espeak:
         return None
 
     def _called_back(self, samples: object, count: int, events: Any) -> int:
+        from ctypes import string_at
+
         # An exception would be printed and forgotten between here and `speak`.
         try:
             words = []
@@ -181,7 +182,7 @@ class Espeak:
                 if event.type == self._binding.EVENT_WORD:
                     words.append((event.text_position - 1, event.sample))
                 at += 1
-            pcm = ctypes.string_at(samples, count * SAMPLE_BYTES) if count > 0 else b""  # type: ignore[arg-type]
+            pcm = string_at(samples, count * SAMPLE_BYTES) if count > 0 else b""  # type: ignore[arg-type]
             self._take(pcm, words)
         except Exception as failure:  # noqa: BLE001 - the outermost Python frame, the caller is C
             self._failure = failure
@@ -198,6 +199,9 @@ def _load_binding() -> tuple[ModuleType, bytes | None]:
     data = voice_data()
     if data is None:
         return _import_binding("neither espeakng-loader nor a system espeak-ng is installed"), None
+    # Here and not above: the server imports this module for its messages.
+    import ctypes
+
     import espeakng_loader
 
     try:

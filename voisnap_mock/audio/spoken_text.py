@@ -6,7 +6,6 @@ cache (replies that differ in one sentence share the others) and of the second a
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -32,7 +31,9 @@ def spoken(text: str) -> str:
     Markup would be read out ("less than speak greater than"), since no engine here is told to interpret it.
     """
     untagged = _TAG.sub(" ", text)
-    if untagged != text or "&" in untagged:
+    if "&" in untagged:
+        import html
+
         untagged = html.unescape(untagged)
     return " ".join(_UNSPEAKABLE.sub(" ", untagged).split())
 

@@ -93,3 +93,15 @@ def _near(wrong: str, names: list[str]) -> str:
     same_start = [name for name in names if wrong and name.lower().startswith(wrong[:2].lower()) and name not in close]
     listed = ", ".join((close + same_start)[:6]) or ", ".join(names[:6]) + ", ..."
     return f"similar ones are {listed}; `voisnap-mock doctor` lists all"
+
+
+def what_is_wrong_with(name: str) -> str | None:
+    """The text of the error that `espeak_voice` raises for `name`; None when there is such a voice."""
+    # Most agents have this one, and a server starts faster without looking at files.
+    if name == "en-us":
+        return None
+    try:
+        espeak_voice(name)
+    except ConfigError as error:
+        return str(error)
+    return None
