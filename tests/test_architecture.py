@@ -43,6 +43,8 @@ FLOORS = (
             "audio.mark_blocks",
             "audio.marks",
             "audio.playout",
+            "audio.spoken_text",
+            "audio.tones",
             "agents",
             "engine",
         ),
