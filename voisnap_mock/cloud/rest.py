@@ -89,6 +89,10 @@ def build_rest(
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == 400 and error.__cause__ is not None:
+            # FastAPI says so when reading the body fails in another way than by wrong JSON.
+            text = f"expected a JSON object, but the body cannot be read: {type(error.__cause__).__name__}"
+            return answer(ProblemDetails(422, f"body: {text}", errors={"body": [text]}))
         return answer(_http_problem(request, error))
 
     async def on_invalid(request: Request, error: Exception) -> Response:
@@ -277,9 +281,9 @@ def _explain(error: Mapping[str, Any], where: str, name: str, content_type: str 
         "json_invalid": f"expected JSON, but it cannot be read: {context.get('error')} at character {error['loc'][-1]}",
         "model_attributes_type": "expected a JSON object",
     }.get(error["type"], str(error["msg"]))
+    if error["type"] == "missing" and name == "body":
+        return "expected a JSON object, but the body is empty"
     if error["type"] in ("missing", "json_invalid"):
-        if name == where == "body":
-            return "expected a JSON object, but the body is empty"
         return expected
     came = error.get("input")
     if isinstance(came, bytes):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from voisnap_mock.signalr.errors import BindingError
-from voisnap_mock.signalr.payloads import describe, fit, has_members
+from voisnap_mock.signalr.payloads import describe, fit, has_members, members_of
 
 BINDING_FAILED = (
     "InvalidDataException: Error binding arguments. Make sure that the types of the provided values match the types "
@@ -113,10 +113,14 @@ def convert(value: object, kind: Any, what: str) -> object:
         inner = f" ({where[0]} at {where[2].strip('`')})" if where[2] and where[2] != "`$`" else ""
         if "base64" in where[0]:
             inner = " (invalid base64)"
+        elif not inner and where[0].startswith("Object missing"):
+            inner = f" ({where[0][0].lower()}{where[0][1:]})"
         raise BindingError(f"{BINDING_FAILED} {what}: expected {_word(kind)}, got {describe(value)}{inner}.") from error
 
 
 def _word(kind: Any) -> str:
     if (word := _WORDS.get(kind)) is not None:
         return word
+    if isinstance(kind, type) and (members := members_of(kind)) is not None:
+        return f"an object with {', '.join(members)}"
     return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
