@@ -1,10 +1,11 @@
 """Where the caller's speech begins and ends: frames in, speech began / speech ended out.
 
-A frame's level is its power without what lies below 140 Hz (DC, rumble, the fundamental of mains hum). A frame counts
-as speech when it rises above a noise floor. Two things move the floor: it follows the quietest moment of the last
-3 s, and it jumps at once to any sound whose level has stayed within 4 dB for 300 ms. Noise, hum and tones do that,
-speech does not: over 300 ms the level of running speech moves by 8 dB at the very least, usually by 30. For the same
-reason an onset is believed only once its level has moved, so a noise or a tone that is switched on is no speech.
+A frame's level is its power without what lies below 140 Hz (DC, rumble, the fundamental of mains hum), and with less
+weight on the highest sounds. A frame counts as speech when it rises above a noise floor. Two things move the floor: it
+follows the quietest moment of the last 3 s, and it jumps at once to any sound whose level has stayed within 3.5 dB for
+400 ms. Noise, hum and tones do that, speech does not: in 400 ms the level of synthesised speech moves by 10 dB at the
+very least, usually by 40. For the same reason an onset is believed only once its level has moved, so a noise or a tone
+that is switched on is no speech.
 
 Being sure takes some 100 ms. What is reported is the true place all the same: the onset is dated back to where the
 level left the floor, the end to where it came back. Nothing here reads a clock: positions count caller audio.
@@ -257,15 +258,22 @@ class _Floor:
 def _level_meter() -> Callable[[bytes], float]:
     """Make the function from a frame to its level in dBFS.
 
-    A frame holds 2.8 turns at 140 Hz, so all that lies below is, to within 1 part in 10,000, a mix of ten fixed shapes.
-    Their share of the power is taken off the total: three dot products, where a spectrum would cost five times as much.
+    A frame holds 2.8 turns at 140 Hz, so all that lies below is, to within 1 part in 10,000, a mix of ten fixed shapes,
+    and these are taken off. The rest is weighted by the square of the cosine that falls from 1 at 0 Hz to 0 at 8 kHz: a
+    sum of two dot products. That takes 3 dB off white noise and nothing off vowels, at a fifth of a spectrum's cost.
     """
     import numpy as np
 
     time = np.arange(_FRAME_SAMPLES) / CALLER_RATE
     turns = 2 * np.pi * np.outer(np.arange(0, 141, 10), time)
-    waves = np.concatenate([np.cos(turns), np.sin(turns[1:])])
-    shapes = np.linalg.svd(waves, full_matrices=False)[2][:10].astype(np.float32)
+    rest = np.concatenate([np.cos(turns), np.sin(turns[1:])])
+    basis = np.empty((10, _FRAME_SAMPLES))
+    # The strongest wave left over is the next shape. A decomposition by LAPACK would start its threads: 40 ms and more.
+    for shape in basis:
+        powers = np.einsum("ij,ij->i", rest, rest)
+        shape[:] = rest[powers.argmax()] / np.sqrt(powers.max())
+        rest -= np.outer(np.einsum("ij,j->i", rest, shape), shape)
+    shapes = basis.astype(np.float32)
     pcm, single = np.dtype("<i2"), np.dtype(np.float32)
     frombuffer = np.frombuffer
     full_scale = 10 * log10(_FRAME_SAMPLES * 32768.0**2)
