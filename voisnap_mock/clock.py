@@ -59,6 +59,9 @@ class ManualClock:
     """A clock that moves only when told to; for tests.
 
     Sleepers wake in the order of their times, and everything they make ready runs before the next one wakes.
+
+    Attributes:
+        wakes: how many sleepers and callbacks have been woken so far.
     """
 
     def __init__(self, *, monotonic: float = 0.0, wall: float = 1_750_000_000.0) -> None:
@@ -66,6 +69,7 @@ class ManualClock:
         self._wall_offset = wall - monotonic
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._serial = 0
+        self.wakes = 0
 
     def monotonic(self) -> float:
         return self._monotonic
@@ -110,6 +114,7 @@ class ManualClock:
             self._sleepers = [
                 sleeper for sleeper in self._sleepers if not sleeper[2].done() and sleeper[2] is not woken
             ]
+            self.wakes += 1
             woken.set_result(None)
             await self._settle()
         self._monotonic = target

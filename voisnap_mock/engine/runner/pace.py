@@ -7,9 +7,12 @@ from typing import Protocol
 
 from voisnap_mock.clock import Clock
 from voisnap_mock.engine.events import ChatInput, Deadline, VoiceInput
+from voisnap_mock.engine.patience import DIGITS
 from voisnap_mock.engine.runner.ticker import Ticker
 
 Input = VoiceInput | ChatInput
+
+_HAIR = 1e-4
 
 
 class Paced(Protocol):
@@ -74,7 +77,7 @@ class RealPace:
             return self._stopped_at
         if self._started_at is None:
             return 0.0
-        return (self._clock.monotonic() - self._started_at) * self._speed
+        return round((self._clock.monotonic() - self._started_at) * self._speed, DIGITS)
 
     def start(self) -> None:
         self._started_at = self._clock.monotonic()
@@ -93,7 +96,12 @@ class RealPace:
         self._alarm.cancel()
 
     def _wake(self) -> None:
-        self._paced.step(None, self.t)
+        t = self.t
+        deadline = self._paced.next_deadline()
+        # Clocks and the ticker's grid round: a wake-up that is a hair early is the one that was asked for.
+        if deadline is not None and t < deadline.at < t + _HAIR:
+            t = deadline.at
+        self._paced.step(None, t)
         self._set_alarm()
 
     def _set_alarm(self) -> None:
