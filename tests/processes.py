@@ -91,7 +91,10 @@ class Program:
 
     def read_line(self, *, timeout: float = 30.0) -> str | None:
         """The next line of output without its end; None when there will be no more."""
-        line = self._queue.get(timeout=timeout)
+        try:
+            line = self._queue.get(timeout=timeout)
+        except queue.Empty:
+            raise AssertionError(f"nothing was printed for {timeout:g} s\n{self.report()}") from None
         if line is None:
             self._queue.put(None)
         return line

@@ -113,6 +113,9 @@ class Line:
         if event != "opened":
             emit(event, data)
         self._seen.put((event, data))
+        if event == "SessionEnded" or (event == "Error" and not data["recoverable"]):
+            # As the documentation shows. This client needs it: it comes back after a Close that forbids just that.
+            self.connection.stop()
 
     def _take_audio(self, arguments: list[str]) -> None:
         size = len(base64.b64decode(arguments[0], validate=True))

@@ -151,9 +151,11 @@ def test_a_session_that_cannot_be_is_explained_and_closed(
     assert error["recoverable"] is False
     assert error["message"]
     assert "SessionStarted" not in names(events)
-    # The server forbids the reconnection that this client has switched on.
+    # The server forbids the reconnection that these clients have switched on.
     assert not {"reconnecting", "reconnected"} & set(names(events))
-    assert names(events)[-2:] == ["closed", "done"]
+    # When all of it comes in one piece, the JavaScript client is still in its `start` and rejects that.
+    assert names(events)[-2] in ("closed", "refused")
+    assert names(events)[-1] == "done"
 
 
 def test_metadata_that_is_no_json_is_a_bad_request(client: Client) -> None:
@@ -166,28 +168,24 @@ def test_metadata_that_is_no_json_is_a_bad_request(client: Client) -> None:
 
 
 def test_a_wrong_call_is_answered_with_an_error_and_the_session_goes_on(client: Client) -> None:
-    calls = [
-        ["SendAudioAsync", "AAAA"],
+    wrong: list[list[Any]] = [
         ["SendAudioAsync", "not base64!"],
-        ["SendAudioAsync", "AAA="[:3] + "="],
-        ["SendAudioAsync", "AA=="],
+        ["SendAudioAsync", "AAAA"],  # three bytes are one and a half samples
         ["SendAudioAsync", 5],
         ["SendAudioAsync"],
-        ["SendAudioAsync", "AAAA", "AAAA"],
+        ["SendAudioAsync", "AAA=", "AAA="],
         ["SendDtmfAsync", "55"],
-        ["SendDtmfAsync", "5"],
         ["EndSessionAsync", "bored"],
         ["HangUpAsync"],
-        ["RequestReconnectionAsync"],
     ]
+    right = [["SendAudioAsync", "AAA="], ["SendDtmfAsync", "5"], ["RequestReconnectionAsync"]]
 
-    events = client("invoke", agent="agt_desk", calls=calls).run()
+    events = client("invoke", agent="agt_desk", calls=[*wrong, *right]).run()
 
     answers = [data for event, data in events if event == "answer"]
-    assert [data["method"] for data in answers] == [call[0] for call in calls]
-    failed = [bool(data.get("error")) for data in answers]
-    assert failed == [False, True, False, True, True, True, True, True, False, True, True, False], answers
-    assert "HangUpAsync" in answers[10]["error"]
+    assert [data["method"] for data in answers] == [call[0] for call in [*wrong, *right]]
+    assert [bool(data.get("error")) for data in answers] == [True] * len(wrong) + [False] * len(right), answers
+    assert "HangUpAsync" in answers[7]["error"]
     assert only(events, "SessionEnded")["reason"] == "user_ended"
 
 
@@ -197,7 +195,7 @@ def test_a_wrong_call_on_a_chat_is_answered_with_an_error(client: Client) -> Non
         ["SendMessageAsync", {"content": 5}],
         ["SendMessageAsync"],
         ["EndSessionAsync", "user_ended"],
-        ["SendAudioAsync", "AAAA"],
+        ["SendAudioAsync", "AAA="],
         ["TypingAsync"],
         ["CancelAsync"],
     ]
