@@ -336,15 +336,16 @@ def test_nothing_heavy_is_imported_and_nothing_printed() -> None:
 @pytest.mark.parametrize(
     ("flag", "environment", "agent", "folder", "origin"),
     [
-        ("/flag", {"VOSK_MODEL_PATH": "/env"}, "/agent", "/flag", "--vosk-model"),
-        (None, {"VOSK_MODEL_PATH": "/env"}, "/agent", "/env", "VOSK_MODEL_PATH"),
+        ("/flag", {"VOSK_MODEL_PATH": "/env"}, "/agent", "/agent", "vosk_model of agt_a"),
+        ("/flag", {"VOSK_MODEL_PATH": "/env"}, None, "/flag", "--vosk-model"),
+        (None, {"VOSK_MODEL_PATH": "/env"}, None, "/env", "VOSK_MODEL_PATH"),
         (None, {"VOSK_MODEL_PATH": ""}, "/agent", "/agent", "vosk_model of agt_a"),
         (None, {}, "models/de", "/agents/models/de", "vosk_model of agt_a"),
         ("models/de", {}, None, "models/de", "--vosk-model"),
         (None, {}, None, str(BUILT_IN_FOLDER), ""),
     ],
 )
-def test_the_flag_counts_before_the_environment_before_the_agent(
+def test_the_agents_own_model_counts_before_the_flag_before_the_environment(
     flag: str | None, environment: dict[str, str], agent: str | None, folder: str, origin: str
 ) -> None:
     chosen = choose_model(

@@ -64,9 +64,10 @@ def choose_model(
     agents_folder: Path | None = None,
     agent_id: str = "",
 ) -> VoskModel:
-    """Say which model counts: the flag, else the environment, else the agent's, else the built-in one.
+    """Say which model counts: the agent's own, else the flag, else the environment, else the built-in one.
 
-    An empty `VOSK_MODEL_PATH` counts as not set. Nothing is read from disk.
+    The agent's comes first so that agents of several languages can be served side by side. An empty
+    `VOSK_MODEL_PATH` counts as not set. Nothing is read from disk.
 
     Args:
         flag: `--vosk-model`, or the setting made of flags and environment; None when not given.
@@ -77,13 +78,13 @@ def choose_model(
     Raises:
         ModelError: the flag or the agent's path is an empty text.
     """
+    if agent is not None:
+        origin = f"vosk_model of {agent_id}" if agent_id else "vosk_model"
+        return VoskModel((agents_folder or Path()) / _folder(agent, origin), origin)
     if flag is not None:
         return VoskModel(_folder(flag, flag_origin), flag_origin)
     if from_environment := (environment or {}).get("VOSK_MODEL_PATH"):
         return VoskModel(_folder(from_environment, "VOSK_MODEL_PATH"), "VOSK_MODEL_PATH")
-    if agent is not None:
-        origin = f"vosk_model of {agent_id}" if agent_id else "vosk_model"
-        return VoskModel((agents_folder or Path()) / _folder(agent, origin), origin)
     return VoskModel(BUILT_IN_FOLDER)
 
 
