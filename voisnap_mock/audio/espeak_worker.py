@@ -25,7 +25,8 @@ import struct
 import sys
 import traceback
 from bisect import bisect_right
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
@@ -45,6 +46,9 @@ _PART_SECONDS = (0.2, 1.0, 4.0)
 # Espeak's pause after a sentence is 0.3 s at 175 words per minute and 0.6 s at 80, longer than people leave.
 _LONGEST_PAUSE = 0.35
 _BUFFER_MS = 100
+# Forks kept ready: about as many as a reply has sentences. They take some 2 MB each.
+_RESERVE = 4
+_QUIET = 0.02
 _DO_NOT_EXIT = 0x8000
 
 
@@ -350,7 +354,7 @@ def _warm_up(engine: Espeak) -> None:
     engine.speak("Hello.", voice="en-us", rate=175, volume=1.0, sample_rate=AGENT_RATE, on_part=on_part)
 
 
-class _Successor:
+class _Fork:
     """A fork of this process that waits for one request, answers it, and ends.
 
     What espeak makes of a text depends a little on what it spoke before (the phase of the voice's flutter is never
@@ -359,13 +363,15 @@ class _Successor:
     as much as speaking a few words.
     """
 
-    def __init__(self, engine: Espeak, answers: BinaryIO) -> None:
+    def __init__(self, engine: Espeak, answers: BinaryIO, elders: Iterable[_Fork]) -> None:
         readable, writable = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             status = 1
             try:
                 os.close(writable)
+                for elder in elders:
+                    elder.forget()
                 _warm_up(engine)
                 with os.fdopen(readable, "rb") as stream:
                     request = receive(stream)
@@ -385,6 +391,10 @@ class _Successor:
         """Let it answer this request."""
         with suppress(BrokenPipeError), self._input:
             send(self._input, request)
+
+    def forget(self) -> None:
+        """In a younger fork: let go of its input, which must end when the worker does."""
+        self._input.close()
 
     def wait(self) -> bool:
         """Wait for its end, which comes at once without a request; False when it died of the request."""
@@ -407,16 +417,26 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> int:
             _answer(engine, request[0], answers)
         return 0
     gc.freeze()
-    successor = _Successor(engine, answers)
-    while (request := receive(requests)) is not None:
-        successor.hand_over(request[0])
-        # Forking slows the one that answers, which pays only when somebody waits for the next.
-        waiting = select.select([requests], [], [], 0)[0]
-        following = _Successor(engine, answers) if waiting else None
-        if not successor.wait():
+    reserve = deque([_Fork(engine, answers, ())])
+
+    def request_waits(seconds: float) -> bool:
+        return bool(select.select([requests], [], [], seconds)[0])
+
+    while True:
+        # Nobody should wait for a fork: they are made in quiet moments, while there is one left for who comes.
+        while len(reserve) < _RESERVE and not request_waits(_QUIET):
+            reserve.append(_Fork(engine, answers, reserve))
+        request = receive(requests)
+        if request is None:
+            break
+        answering = reserve.popleft()
+        answering.hand_over(request[0])
+        if not reserve:
+            reserve.append(_Fork(engine, answers, ()))
+        if not answering.wait():
             return 1  # Part of an answer may be out: only the other side can tell how to go on.
-        successor = following or _Successor(engine, answers)
-    successor.wait()
+    while reserve:
+        reserve.popleft().wait()
     return 0
 
 
