@@ -237,9 +237,12 @@ def speech(quick: bool) -> dict[str, object]:
         for number in range(3 if quick else 30):
             began = perf_counter()
             text = f"Thank you for calling, this is sentence number {number}. How can I help you today?"
+            first: float | None = None
             async for _ in synthesizer.speak(text, Voice()):
-                times.append(perf_counter() - began)
-                break
+                first = first or perf_counter() - began
+            times.append(first or 0.0)
+            # Replies of a call do not come back to back either.
+            await asyncio.sleep(0.05)
         await synthesizer.close()
         return times
 
