@@ -1,0 +1,107 @@
+"""The README tells the truth: what it shows runs, and what there is to set is in it."""
+
+import re
+import textwrap
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from typer.main import get_command
+
+from voisnap_mock.agents.builtin import builtin_agents
+from voisnap_mock.agents.reading import agents_schema, parse_agents
+from voisnap_mock.cli.entry import app as cli_app
+from voisnap_mock.signalr import HubClient
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+    ready = threading.Event()
+    startup = server.startup
+
+    async def startup_and_tell(*args: Any, **kwargs: Any) -> None:
+        await startup(*args, **kwargs)
+        ready.set()
+
+    server.startup = startup_and_tell  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    assert ready.wait(20)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+async def test_the_echo_hub_on_a_bare_starlette_app_runs() -> None:
+    (source,) = (block for block in blocks("python") if "class Echo" in block)
+    assert len([line for line in source.splitlines() if line.strip()]) <= 10
+    namespace: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(source, "README.md", "exec", dont_inherit=True), namespace)
+    with served(namespace["app"]) as base:
+        async with HubClient(f"{base}/echo") as client:
+            assert await client.invoke("Say", "hello") == "hello"
+
+
+def test_the_agents_file_it_shows_is_accepted() -> None:
+    (source,) = blocks("yaml")
+    file = parse_agents(source, source="README.md")
+    assert set(file.agents) == {"agt_support"}
+
+
+def test_the_built_in_agents_are_named() -> None:
+    for agent in builtin_agents().agents:
+        assert f"`{agent}`" in README
+
+
+def test_every_key_of_an_agents_file_is_in_it() -> None:
+    def keys(schema: Any) -> Iterator[str]:
+        if isinstance(schema, dict):
+            for name, inner in schema.items():
+                if name == "properties":
+                    yield from inner
+                yield from keys(inner)
+        elif isinstance(schema, list):
+            for inner in schema:
+                yield from keys(inner)
+
+    missing = sorted(key for key in set(keys(agents_schema())) if not re.search(rf"\b{re.escape(key)}\b", README))
+    assert not missing
+
+
+def test_every_command_and_every_flag_of_serve_is_in_it() -> None:
+    commands = get_command(cli_app).commands  # type: ignore[attr-defined]
+    assert [name for name in commands if f"| `{name}" not in README] == []
+    flags = [option for parameter in commands["serve"].params for option in parameter.opts if option.startswith("--")]
+    assert [flag for flag in flags if flag not in README and flag != "--help"] == []
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(#([a-z0-9-]+)\)", README))))
+def test_its_links_lead_somewhere(target: str) -> None:
+    headings = re.findall(r"^##+ (.+)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert target in anchors
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:tests|recordings|voisnap_mock)/[\w./-]*)`", README))))
+def test_the_files_it_names_exist(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_its_lines_are_short_enough_to_read_in_a_terminal() -> None:
+    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    long = [line for line in prose.splitlines() if len(line) > 130 and not line.startswith("|")]
+    assert not long, textwrap.shorten(long[0], 200)
