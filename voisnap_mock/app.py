@@ -117,7 +117,9 @@ class App:
         self._base_url = base_url
         self._started_at = self.clock.monotonic()
         self._waiting_for = ()
-        await self.synthesizer.start()
+        # Agents that speak in tones and recordings need no speech worker; should one come later, it is started then.
+        if any(agent.voice.engine in ("auto", "pyttsx3") for agent in self.tenants.default.file.agents.values()):
+            await self.synthesizer.start()
 
     def warm_up(self) -> None:
         """Load what the first request and the first call will need, once the server is ready. Takes about a second."""

@@ -42,6 +42,7 @@ agents:
       - {end: agent_ended}
   agt_clerk:
     name: Clerk
+    voice: {engine: tone}
     greeting: "Hi {{ userName }}, you are {{ metadata.userId }}."
     timing: {chat_chunk: 5ms}
     replies:
@@ -49,11 +50,13 @@ agents:
       - {hear: long, say: "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen."}
       - {else: "You wrote: {{ message.metadata.n }}."}
   agt_slow_clerk:
+    voice: {engine: tone}
     timing: {chat_chunk: 1s}
     replies:
       - {else: "Once upon a time there was a slow clerk who never came to the end of a single sentence."}
   agt_closed:
     active: false
+    voice: {engine: tone}
     replies: [{else: Never.}]
 """
 
