@@ -31,6 +31,8 @@ class Playout:
         self._run_began = -math.inf
         self._run_frames = 0
         self._sent = 0
+        self.next_due = -math.inf
+        """When the frame after the last one is due, which is also when the last one has been played to its end."""
 
     @property
     def position(self) -> int:
@@ -42,11 +44,6 @@ class Playout:
         """Audio that waits, in seconds."""
         return len(self._frames) * FRAME_SECONDS + seconds(self._rest, AGENT_RATE)
 
-    @property
-    def next_due(self) -> float:
-        """When the frame after the last one is due, which is also when the last one has been played to its end."""
-        return round(self._run_began + self._run_frames * FRAME_SECONDS, _DIGITS)
-
     def next_deadline(self) -> float | None:
         """When to ask for a frame; None while nothing waits."""
         return self.next_due if self._frames else None
@@ -54,7 +51,7 @@ class Playout:
     def begin(self, at: float) -> None:
         """Let no later frame be due before `at`."""
         if at > self.next_due:
-            self._run_began, self._run_frames = at, 0
+            self._begin_run(at)
 
     def push(self, pcm: bytes, now: float) -> None:
         """Queue audio of any length; less than a frame waits for more, or for `finish`."""
@@ -70,14 +67,16 @@ class Playout:
         if self._rest:
             self.push(bytes(AGENT_FRAME_BYTES - len(self._rest)), now)
 
-    def put_off(self, now: float) -> None:
-        """Move the schedule if the next frame is too late by now.
+    def put_off(self, now: float) -> bool:
+        """Move the schedule if the next frame is too late by now; says whether it did.
 
         Up to `catch_up` late, frames keep their schedule, so a driver that was late sends the few missing ones at
         once. Beyond that the caller hears a gap, never a burst.
         """
-        if self._frames and now - self.next_due > self._catch_up:
-            self._run_began, self._run_frames = now, 0
+        if now - self.next_due <= self._catch_up or not self._frames:
+            return False
+        self._begin_run(now)
+        return True
 
     def take(self, now: float) -> bytes | None:
         """The next frame, if it is due; ask until there is none. A frame that is too late puts off the rest."""
@@ -85,6 +84,7 @@ class Playout:
             return None
         self.put_off(now)
         self._run_frames += 1
+        self.next_due = round(self._run_began + self._run_frames * FRAME_SECONDS, _DIGITS)
         self._sent += 1
         return self._frames.popleft()
 
@@ -94,3 +94,7 @@ class Playout:
         self._frames.clear()
         self._rest = b""
         return dropped
+
+    def _begin_run(self, at: float) -> None:
+        self._run_began = self.next_due = at
+        self._run_frames = 0

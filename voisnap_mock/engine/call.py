@@ -214,15 +214,15 @@ class Call:
         """Carry out all deadlines up to `now`, in order."""
         effects: list[SessionEffect] = []
         while self._state is None:
-            if self._due_is_known and (self._due is None or self._due[0] > now):
-                break
-            if self._reply is not None:
-                self._reply.put_off(now)
-            self._due_is_known = False
             due = self._next_due()
             if due is None or due[0] > now:
                 break
             self._due_is_known = False
+            if self._reply is not None and self._reply.put_off(now):
+                continue
+            if due[1] is _Due.LAPSE and due[0] != self._utterances.lapses_at:
+                # With every frame of an utterance it lapses later; that is looked up only when the time comes.
+                continue
             self._now = max(self._now, due[0])
             match due[1]:
                 case _Due.REPLY:
@@ -263,10 +263,14 @@ class Call:
         lapse = self._utterances.lapses_at
         if lapse is not None and (found is None or lapse < found[0]):
             found = (lapse, _Due.LAPSE)
-        limit = self._next_limit()
-        if limit is not None and (found is None or limit[0] < found[0]):
-            found = (limit[0], _Due.LIMIT)
+        limit = self._patience.ends_at if self._reply is not None else self._limit_at()
+        if limit is not None and (found is None or limit < found[0]):
+            found = (limit, _Due.LIMIT)
         return found
+
+    def _limit_at(self) -> float | None:
+        limit = self._next_limit()
+        return None if limit is None else limit[0]
 
     def _next_limit(self) -> tuple[float, Limit] | None:
         is_quiet = (
@@ -342,6 +346,7 @@ class Call:
             # Speech from before the reply does not interrupt it.
             heard = min(self._utterances.speech_seconds, self._now - self._reply.began_at)
             if heard + 1e-9 >= self._script.barge_in:
+                self._due_is_known = False
                 effects += self._break_off()
 
     def _note_speech_end(self) -> None:

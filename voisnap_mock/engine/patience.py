@@ -26,6 +26,7 @@ class Patience:
     Attributes:
         max_idle, max_duration: seconds; None is no limit.
         started_at, quiet_since, idle_since: call time.
+        ends_at: when `max_duration` is reached.
         is_suspended: the connection is lost: nobody can break the silence, so it does not count.
 
     Source: Assumed, the documentation has no silence rules; its reasons `timeout` and the like are a client's.
@@ -36,11 +37,13 @@ class Patience:
     started_at: float = 0.0
     quiet_since: float = 0.0
     idle_since: float = 0.0
+    ends_at: float | None = None
     is_suspended: bool = False
 
     def start(self, at: float) -> None:
         """The session begins."""
         self.started_at = self.quiet_since = self.idle_since = at
+        self.ends_at = None if self.max_duration is None else round(at + self.max_duration, DIGITS)
 
     def heard_until(self, at: float, *, is_no_input: bool = False) -> None:
         """Somebody was heard until `at`; with `is_no_input` it was the agent, answering the silence."""
@@ -58,8 +61,6 @@ class Patience:
                 idle = round(self.idle_since + self.max_idle, DIGITS)
                 if found is None or idle < found[0]:
                     found = (idle, Limit.IDLE)
-        if self.max_duration is not None:
-            end = round(self.started_at + self.max_duration, DIGITS)
-            if found is None or end < found[0]:
-                found = (end, Limit.DURATION)
+        if self.ends_at is not None and (found is None or self.ends_at < found[0]):
+            found = (self.ends_at, Limit.DURATION)
         return found

@@ -123,6 +123,7 @@ class Reply:
         self._audio_began: float | None = None
         self._shown = ""
         self._sayings: dict[int, _Saying] = {}
+        self._playing: _Saying | None = None
         said = ""
         for item, action in enumerate(actions):
             if isinstance(action, Say) and (action.text.strip() or action.wav is not None):
@@ -136,23 +137,27 @@ class Reply:
 
     def advance(self, now: float) -> list[SessionEffect]:
         """Do the one thing that is due at `now`."""
-        return self._go_on(now)
+        if self._playing is None or self._playout.next_deadline() is None:
+            return self._go_on(now)
+        effects: list[SessionEffect] = []
+        self._play_frame(self._playing, now, effects)
+        return effects
 
     def next_deadline(self) -> float | None:
         """When something is due; None while the speech that comes next is still being made."""
         if self.is_over:
             return None
-        saying = self._sayings.get(self._cursor)
-        if saying is None or saying.began is None:
+        saying = self._playing
+        if saying is None:
             return self._free_at
         due = self._playout.next_deadline()
         if due is None and saying.is_complete:
             return max(self._free_at, self._playout.next_due)
         return due
 
-    def put_off(self, now: float) -> None:
-        """Let the playout leave a gap if the driver came too late."""
-        self._playout.put_off(now)
+    def put_off(self, now: float) -> bool:
+        """Let the playout leave a gap if the driver came too late; says whether that moved the deadline."""
+        return self._playout.put_off(now)
 
     def synthesized(self, item: int, speech: Speech, now: float, *, is_last: bool) -> list[SessionEffect]:
         """Take the next piece of speech for `item`."""
@@ -230,6 +235,7 @@ class Reply:
             if self._free_at > now:
                 return False
             saying.began = playout.position
+            self._playing = saying
             playout.begin(max(self._free_at, self._audio_from))
             for pcm in saying.waiting:
                 playout.push(pcm, now)
@@ -237,30 +243,36 @@ class Reply:
             if saying.is_complete:
                 playout.finish(now)
         while (due := playout.next_deadline()) is not None and due <= now:
-            frame = playout.take(now)
-            assert frame is not None
-            if self._audio_began is None:
-                self._audio_began = due
-            effects.append(Emit(AudioReady(frame)))
-            self._show_words(saying, due + FRAME_SECONDS, effects)
+            self._play_frame(saying, now, effects)
         end = playout.next_due
         if not saying.is_complete or playout.next_deadline() is not None or end > now:
             return False
         self._free_at = max(self._free_at, end)
         self._shown = _joined(saying.said_before, saying.text)
         saying.is_over = True
+        self._playing = None
         effects += self._ask_ahead()
         return True
+
+    def _play_frame(self, saying: _Saying, now: float, effects: list[SessionEffect]) -> None:
+        due = self._playout.next_due
+        frame = self._playout.take(now)
+        assert frame is not None
+        if self._audio_began is None:
+            self._audio_began = due
+        effects.append(Emit(AudioReady(frame)))
+        assert saying.began is not None
+        if saying.next_word < len(saying.words) and saying.words[saying.next_word][0] <= (
+            self._playout.position - saying.began
+        ):
+            self._show_words(saying, due + FRAME_SECONDS, effects)
 
     def _show_words(self, saying: _Saying, now: float, effects: list[SessionEffect]) -> None:
         """Show the text so far once another word has been played."""
         assert saying.began is not None
         played = self._playout.position - saying.began
-        before = saying.next_word
         while saying.next_word < len(saying.words) and saying.words[saying.next_word][0] <= played:
             saying.next_word += 1
-        if saying.next_word == before:
-            return
         text = _joined(saying.said_before, saying.words[saying.next_word - 1][1])
         if len(text) <= len(self._shown):
             return

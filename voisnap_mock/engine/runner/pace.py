@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -70,6 +71,7 @@ class RealPace:
         self._started_at: float | None = None
         self._stopped_at: float | None = None
         self._alarm = ticker.alarm(self._wake)
+        self._due = math.inf
 
     @property
     def t(self) -> float:
@@ -97,16 +99,16 @@ class RealPace:
 
     def _wake(self) -> None:
         t = self.t
-        deadline = self._paced.next_deadline()
         # Clocks and the ticker's grid round: a wake-up that is a hair early is the one that was asked for.
-        if deadline is not None and t < deadline.at < t + _HAIR:
-            t = deadline.at
+        if t < self._due < t + _HAIR:
+            t = self._due
         self._paced.step(None, t)
         self._set_alarm()
 
     def _set_alarm(self) -> None:
         deadline = self._paced.next_deadline()
         if deadline is not None and self._started_at is not None:
+            self._due = deadline.at
             self._alarm.set(self._started_at + deadline.at / self._speed)
 
 

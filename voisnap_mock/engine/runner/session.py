@@ -234,21 +234,26 @@ class Session:
 
     def step(self, given: Input | None, t: float) -> None:
         """Let the machine take an input, or only the time, and carry out what it orders."""
-        self._waiting.append((given, t))
         if self._is_stepping:
+            self._waiting.append((given, t))
             return
         self._is_stepping = True
         try:
+            self._step(given, t)
             while self._waiting and not self._is_over:
-                given, t = self._waiting.popleft()
-                machine = self._machine
-                effects = machine.advance(t) if given is None else machine.receive(given, t)
-                for effect in effects:
-                    self._carry_out(effect, t)
-                if machine.is_over:
-                    self._stop()
+                self._step(*self._waiting.popleft())
         finally:
             self._is_stepping = False
+
+    def _step(self, given: Input | None, t: float) -> None:
+        machine = self._machine
+        for effect in machine.advance(t) if given is None else machine.receive(given, t):
+            if type(effect) is Emit:
+                self._emit(effect.event, t)
+            else:
+                self._carry_out(effect, t)
+        if machine.is_over:
+            self._stop()
 
     # --- Effects --------------------------------------------------------------------------------------------------
 
