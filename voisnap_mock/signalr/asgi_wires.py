@@ -1,4 +1,4 @@
-"""The transports of a live connection over plain ASGI."""
+"""The transports of a live connection over plain ASGI: WebSockets, Server-Sent Events and long polling."""
 
 from __future__ import annotations
 
@@ -6,42 +6,20 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from voisnap_mock.signalr.live import LiveConnection
+from voisnap_mock.signalr.live import LiveConnection, TransportLost
+from voisnap_mock.signalr.transports import POLL_HEADERS, SSE_GREETING, HttpAnswer, sse_event
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
-class AbnormalClosure(ConnectionError):
-    """The WebSocket ended without a close frame, or with an error code."""
+class _Readable:
+    """Whether more may be taken from the client."""
 
-
-class AsgiWebSocket:
-    """WebSocket frames by ASGI messages, one write per wake-up.
-
-    Source: Observed, text frames for json and binary ones for messagepack, close code 1000 at a normal end.
-    """
-
-    def __init__(self, live: LiveConnection, receive: Receive, send: Send) -> None:
-        self._live = live
-        self._receive = receive
-        self._send = send
-        self._wake = asyncio.Event()
+    def __init__(self) -> None:
         self._readable = asyncio.Event()
         self._readable.set()
-        self._reader: asyncio.Task[Exception | None] | None = None
-        self._writer: asyncio.Task[None] | None = None
-        self._aborted = False
-
-    def wake(self) -> None:
-        self._wake.set()
-
-    def abort(self) -> None:
-        self._aborted = True
-        for task in (self._reader, self._writer):
-            if task is not None:
-                task.cancel()
 
     def pause_reading(self) -> None:
         self._readable.clear()
@@ -49,28 +27,62 @@ class AsgiWebSocket:
     def resume_reading(self) -> None:
         self._readable.set()
 
+    async def readable(self) -> None:
+        if not self._readable.is_set():
+            await self._readable.wait()
+
+
+async def _first_ends(
+    reader: asyncio.Task[Exception | None], writer: asyncio.Task[Exception | None]
+) -> Exception | None:
+    """Wait for one of the two; returns the error of the one that ended, None for an end in order."""
+    await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+    for task in (writer, reader):
+        if task.done() and not task.cancelled() and task.exception() is None:
+            return task.result()
+    return TransportLost("the server stopped serving this connection")
+
+
+class AsgiWebSocket(_Readable):
+    """WebSocket frames by ASGI messages, one write per wake-up.
+
+    Source: Observed, text frames for json and binary ones for messagepack, close code 1000 at a normal end.
+    """
+
+    def __init__(self, live: LiveConnection, receive: Receive, send: Send) -> None:
+        super().__init__()
+        self._live = live
+        self._receive = receive
+        self._send = send
+        self._wake = asyncio.Event()
+        self._tasks: tuple[asyncio.Task[Exception | None], ...] = ()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def abort(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
     async def run(self) -> None:
-        """Carry the connection until it is over; the upgrade has been accepted."""
-        live = self._live
-        live.attach(self)
-        error: Exception | None = AbnormalClosure("the server stopped serving this WebSocket")
-        async with asyncio.TaskGroup() as group:
-            self._reader = reader = group.create_task(self._read())
-            self._writer = writer = group.create_task(self._write())
-            try:
-                done, _ = await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
-                if reader in done and not reader.cancelled() and reader.exception() is None:
-                    error = reader.result()
-            finally:
-                reader.cancel()
-                writer.cancel()
-                live.transport_lost(error)
+        """Carry the connection until it is over; the upgrade has been accepted and the connection knows this wire."""
+        error: Exception | None = TransportLost("the server stopped serving this WebSocket")
+        try:
+            async with asyncio.TaskGroup() as group:
+                reader, writer = group.create_task(self._read()), group.create_task(self._write())
+                self._tasks = (reader, writer)
+                try:
+                    error = await _first_ends(reader, writer)
+                finally:
+                    reader.cancel()
+                    writer.cancel()
+        finally:
+            self._live.transport_lost(self, error)
 
     async def _read(self) -> Exception | None:
         live = self._live
         while True:
-            if not self._readable.is_set():
-                await self._readable.wait()
+            await self.readable()
             message = await self._receive()
             match message["type"]:
                 case "websocket.receive":
@@ -80,11 +92,11 @@ class AsgiWebSocket:
                     code = message.get("code", 1005)
                     if code in (1000, 1001):
                         return None
-                    return AbnormalClosure(f"the client's WebSocket ended with code {code}")
+                    return TransportLost(f"the WebSocket ended with code {code}")
                 case _:
                     pass
 
-    async def _write(self) -> None:
+    async def _write(self) -> Exception | None:
         live = self._live
         try:
             while True:
@@ -98,8 +110,161 @@ class AsgiWebSocket:
                     live.write_ended()
                 if live.ended:
                     await self._send({"type": "websocket.close", "code": 1000, "reason": ""})
-                    return
+                    return None
                 await self._wake.wait()
-        except OSError:
-            # The client has gone; the reader is told so too.
-            await asyncio.Event().wait()
+        except (OSError, RuntimeError) as error:
+            # uvicorn raises RuntimeError for a send on a socket that was lost before it was accepted.
+            return TransportLost(f"the client has gone: {error}")
+
+
+class AsgiEventStream(_Readable):
+    """Server-Sent Events: this stream out, POST requests in."""
+
+    def __init__(self, live: LiveConnection, receive: Receive, send: Send) -> None:
+        super().__init__()
+        self._live = live
+        self._receive = receive
+        self._send = send
+        self._wake = asyncio.Event()
+        self._tasks: tuple[asyncio.Task[Exception | None], ...] = ()
+        self.post_lock = asyncio.Lock()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def abort(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def run(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Answer the GET and carry the connection until it is over."""
+        error: Exception | None = TransportLost("the server stopped serving this event stream")
+        try:
+            async with asyncio.TaskGroup() as group:
+                reader, writer = group.create_task(self._read()), group.create_task(self._write(headers))
+                self._tasks = (reader, writer)
+                try:
+                    error = await _first_ends(reader, writer)
+                finally:
+                    reader.cancel()
+                    writer.cancel()
+        finally:
+            self._live.transport_lost(self, error)
+
+    async def _read(self) -> Exception | None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        # A client that drops the stream has stopped, whether it meant to or not: nothing says which.
+        return None
+
+    async def _write(self, headers: list[tuple[bytes, bytes]]) -> Exception | None:
+        live = self._live
+        try:
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._send({"type": "http.response.body", "body": SSE_GREETING, "more_body": True})
+            while True:
+                self._wake.clear()
+                while data := live.take():
+                    live.write_began()
+                    await self._send({"type": "http.response.body", "body": sse_event(data), "more_body": True})
+                    live.write_ended()
+                if live.ended:
+                    await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+                    return None
+                await self._wake.wait()
+        except (OSError, RuntimeError) as error:
+            # uvicorn raises RuntimeError for a send on a socket that was lost before it was accepted.
+            return TransportLost(f"the client has gone: {error}")
+
+
+class LongPoll(_Readable):
+    """Long polling: one GET after the other out, POST requests in.
+
+    Source: Documented, TransportProtocols.md; the order of answers Observed.
+    """
+
+    def __init__(self, live: LiveConnection, poll_timeout: float) -> None:
+        super().__init__()
+        self._live = live
+        self._timeout = poll_timeout
+        self._wake = asyncio.Event()
+        self._current: object = None
+        self._fresh = True
+        self._aborted = False
+        self.post_lock = asyncio.Lock()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def abort(self) -> None:
+        self._aborted = True
+        self._wake.set()
+
+    def delete(self) -> None:
+        """The client ends the connection; a poll that waits is answered with what there is."""
+        live = self._live
+        live.close()
+        self._wake.set()
+        live.transport_lost(self)
+
+    async def poll(self, receive: Receive) -> HttpAnswer | None:
+        """One GET; None when the client has dropped it.
+
+        The first one is answered at once and with nothing. A newer one ends an older one with 204.
+        """
+        me = self._current = object()
+        live = self._live
+        live.came_back()
+        if self._fresh:
+            self._fresh = False
+            live.went_away()
+            return _polled(b"", "application/octet-stream")
+        self._wake.set()
+        async with asyncio.TaskGroup() as group:
+            gone = group.create_task(_until_gone(receive))
+            waiter = group.create_task(self._wait(me))
+            await asyncio.wait((gone, waiter), return_when=asyncio.FIRST_COMPLETED)
+            gone.cancel()
+            waiter.cancel()
+        if self._current is me:
+            self._current = None
+            live.went_away()
+        if waiter.cancelled():
+            return None
+        data = waiter.result()
+        if data is None:
+            return HttpAnswer(204, headers=POLL_HEADERS)
+        if data:
+            return _polled(data, "application/octet-stream")
+        return _polled(b"", "text/plain")
+
+    async def _wait(self, me: object) -> bytes | None:
+        """What the poll is answered with: bytes, nothing after the time-out, or None for the end."""
+        live = self._live
+        try:
+            async with asyncio.timeout(self._timeout):
+                while True:
+                    self._wake.clear()
+                    if self._current is not me:
+                        # Pass the news on to the poll that replaced this one.
+                        self._wake.set()
+                        return None
+                    if self._aborted:
+                        return None
+                    if data := live.take():
+                        return data
+                    if live.ended:
+                        live.transport_lost(self)
+                        return None
+                    await self._wake.wait()
+        except TimeoutError:
+            return b""
+
+
+def _polled(body: bytes, content_type: str) -> HttpAnswer:
+    return HttpAnswer(200, body, content_type, POLL_HEADERS)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -219,8 +219,11 @@ class HubConnection:
         """Whether a lost transport may be replaced by another one."""
         return self._resumption is not None and self.state is State.OPEN
 
-    def send(self, message: HubMessage, now: float) -> None:
+    def send(self, message: HubMessage, now: float, *, data: bytes | None = None) -> None:
         """Queue a message; Close is the last one.
+
+        Args:
+            data: the message as this connection's protocol writes it, when that is known already.
 
         Raises:
             LocalProtocolError: the connection is not open, or a payload cannot be written.
@@ -228,7 +231,8 @@ class HubConnection:
         if self.state is not State.OPEN:
             raise LocalProtocolError(f"{type(message).__name__} cannot be sent while {self.state.name}")
         assert self.protocol is not None
-        data = self.protocol.serialize(message)
+        if data is None:
+            data = self.protocol.serialize(message)
         if self._resumption is not None and isinstance(message, _TRACKED):
             if not self._resumption.send(data):
                 return

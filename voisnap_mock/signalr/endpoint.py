@@ -12,30 +12,38 @@ import base64
 import inspect
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from voisnap_mock.signalr.asgi_wires import AsgiWebSocket, Receive, Send
+from voisnap_mock.signalr.asgi_wires import AsgiEventStream, AsgiWebSocket, LongPoll, Receive, Send
+from voisnap_mock.signalr.clients import HubClients
 from voisnap_mock.signalr.errors import ConnectionDenied
 from voisnap_mock.signalr.hub import ConnectionRequest, Hub, MethodTable
 from voisnap_mock.signalr.interceptors import Interceptor, Seam, cross
-from voisnap_mock.signalr.live import Host, LiveConnection
+from voisnap_mock.signalr.live import Host, LiveConnection, Wire
+from voisnap_mock.signalr.messagepack import MessagePackHubProtocol
 from voisnap_mock.signalr.options import HubOptions, Notice, NoticeKind
-from voisnap_mock.signalr.protocols import HubProtocol, JsonHubProtocol
+from voisnap_mock.signalr.protocols import JsonHubProtocol
 from voisnap_mock.signalr.tasks import Appointment, Clock, LoopClock, Tasks, Timetable
 from voisnap_mock.signalr.transports import (
-    ALREADY_CONNECTED,
+    DELETED,
     METHOD_NOT_ALLOWED,
     NO_SUCH_CONNECTION,
+    SSE_HEADERS,
+    TAKEN,
     HttpAnswer,
+    Life,
     NegotiateRefused,
     NegotiateRequest,
     Transport,
     cors_headers,
     negotiate_answer,
     negotiate_error,
+    place_delete,
+    place_get,
+    place_post,
     preflight_answer,
     read_negotiate,
     transport_off,
@@ -63,10 +71,14 @@ class Negotiated:
 
     Attributes:
         expires: when the promise ends.
+        stateful: client and server agreed on stateful reconnect.
+        early: data that was posted before there was a transport.
     """
 
     connection_id: str
     expires: float
+    stateful: bool = False
+    early: bytes = b""
 
 
 class _Expiry:
@@ -123,14 +135,21 @@ class HubEndpoint:
         self._live: dict[str, LiveConnection] = {}
         self._expiry = _Expiry(self._negotiated)
         self._expiry_at: Appointment | None = None
+        self.clients = HubClients()
         self._closing = False
         self._emptied: asyncio.Event | None = None
-        protocols: tuple[HubProtocol, ...] = (JsonHubProtocol(),)
         self._host = Host(
             hub=hub,
             methods=MethodTable(hub),
-            protocols=protocols,
+            clients=self.clients,
+            protocols=(JsonHubProtocol(), MessagePackHubProtocol()),
             options=options,
+            limits={
+                transport: replace(options.limits, keep_alive=None, timeout=None)
+                if transport is Transport.LONG_POLLING
+                else options.limits
+                for transport in Transport
+            },
             clock=self._clock,
             tasks=self._tasks,
             timetable=self._timetable,
@@ -158,15 +177,16 @@ class HubEndpoint:
                 await self._websocket(scope, receive, send, found=part == "")
             case "http":
                 request = ConnectionRequest.from_scope(scope)
-                answer = NO_SUCH_CONNECTION if part is None else await self._http(part, request)
-                await _answer(send, answer, request.headers.get("origin"))
+                answer = NO_SUCH_CONNECTION if part is None else await self._http(part, request, receive, send)
+                if answer is not None:
+                    await _answer(send, answer, request.headers.get("origin"))
             case _:
                 raise ValueError(f"a hub serves http and websocket, not {scope['type']}")
 
-    async def close(self) -> None:
+    async def close(self, *, grace: float = 1.0) -> None:
         """Send every connection a Close that invites it to come back, and end the transports.
 
-        Returns when the hub was told of every end, at the latest after the options' `close_timeout`.
+        Returns when the hub was told of every end. Transports that are not done after `grace` seconds are cut.
         """
         self._closing = True
         for live in list(self._live.values()):
@@ -174,10 +194,13 @@ class HubEndpoint:
         if self._live:
             self._emptied = asyncio.Event()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._emptied.wait(), self.options.close_timeout)
+                await asyncio.wait_for(self._emptied.wait(), grace)
         for live in list(self._live.values()):
             live.abort()
         await self._timetable.close()
+        # Callbacks of the hub end by themselves; what has not by now is cut.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._tasks.wait(), grace)
         await self._tasks.close()
         self._negotiated.clear()
 
@@ -199,28 +222,95 @@ class HubEndpoint:
         user = self._authenticate(request)
         return await user if inspect.isawaitable(user) else user
 
-    async def _http(self, part: str, request: ConnectionRequest) -> HttpAnswer:
+    async def _http(self, part: str, request: ConnectionRequest, receive: Receive, send: Send) -> HttpAnswer | None:
+        """The answer, or None when it has been given already."""
         if request.method == "OPTIONS":
             return preflight_answer(
                 request.headers.get("origin"), request.headers.get("access-control-request-headers")
             )
+        if self._closing:
+            return NO_SUCH_CONNECTION
         try:
-            await self._user(request)
+            user = await self._user(request)
         except ConnectionDenied as denied:
             return self._denied(denied, request)
         if part == "negotiate":
             return await self._passed(self._negotiate(request)) if request.method == "POST" else METHOD_NOT_ALLOWED
         match request.method:
+            case "GET" if "text/event-stream" in (request.headers.get("accept") or ""):
+                return await self._event_stream(request, user, receive, send)
             case "GET":
-                return transport_off(
-                    Transport.SERVER_SENT_EVENTS
-                    if "text/event-stream" in (request.headers.get("accept") or "")
-                    else Transport.LONG_POLLING
-                )
-            case "POST" | "DELETE":
-                return NO_SUCH_CONNECTION
+                return await self._poll(request, user, receive)
+            case "POST":
+                return await self._post(request, receive)
+            case "DELETE":
+                return self._delete(request)
             case _:
                 return METHOD_NOT_ALLOWED
+
+    async def _event_stream(
+        self, request: ConnectionRequest, user: object, receive: Receive, send: Send
+    ) -> HttpAnswer | None:
+        live = self._claim(request, user, Transport.SERVER_SENT_EVENTS)
+        if isinstance(live, HttpAnswer):
+            return live
+        wire = AsgiEventStream(live, receive, send)
+        self._attach(live, wire)
+        headers = {**SSE_HEADERS, **cors_headers(request.headers.get("origin"))}
+        await wire.run([(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()])
+        return None
+
+    async def _poll(self, request: ConnectionRequest, user: object, receive: Receive) -> HttpAnswer | None:
+        live = self._claim(request, user, Transport.LONG_POLLING)
+        if isinstance(live, HttpAnswer):
+            return live
+        if live.wire is None and not live.ended:
+            self._attach(live, LongPoll(live, self.options.poll_timeout))
+        if not isinstance(live.wire, LongPoll):
+            return NO_SUCH_CONNECTION
+        return await live.wire.poll(receive)
+
+    async def _post(self, request: ConnectionRequest, receive: Receive) -> HttpAnswer | None:
+        """Source: Observed, a POST waits for the one before it and is answered when its whole body was taken."""
+        token = request.query.get("id")
+        life, current = self._look_up(token)
+        refused = place_post(life, current, has_id=token is not None)
+        if refused is not None:
+            return refused
+        assert token is not None
+        if life is Life.NEGOTIATED:
+            return await self._post_early(self._negotiated[token], receive)
+        live = self._live[token]
+        wire = live.wire
+        if not isinstance(wire, LongPoll | AsgiEventStream):
+            return NO_SUCH_CONNECTION
+        async with wire.post_lock:
+            async for chunk in _body(receive):
+                if live.ended:
+                    return NO_SUCH_CONNECTION
+                live.receive(chunk)
+                await wire.readable()
+        return TAKEN
+
+    async def _post_early(self, negotiated: Negotiated, receive: Receive) -> HttpAnswer:
+        """Data that came before its transport is kept for it, up to what may wait."""
+        async for chunk in _body(receive):
+            if len(negotiated.early) + len(chunk) > self.options.max_waiting_bytes:
+                return HttpAnswer(413)
+            negotiated.early += chunk
+        return TAKEN
+
+    def _delete(self, request: ConnectionRequest) -> HttpAnswer:
+        token = request.query.get("id")
+        life, current = self._look_up(token)
+        refused = place_delete(life, current, has_id=token is not None)
+        if refused is not None:
+            return refused
+        assert token is not None
+        live = self._live[token]
+        if isinstance(live.wire, LongPoll):
+            live.wire.delete()
+        return DELETED
 
     async def _passed(self, answer: HttpAnswer) -> HttpAnswer:
         if not self._host.interceptors:
@@ -245,9 +335,10 @@ class HubEndpoint:
                 token = new_id()
                 if asked.version == 0:
                     connection_id = token
+                stateful = asked.stateful_reconnect and self.options.stateful_reconnect
                 expires = self._clock.monotonic() + self.options.negotiation_timeout
-                self._negotiated[token] = Negotiated(connection_id, expires)
-                if self._expiry_at is None or self._expiry_at.at <= expires - self.options.negotiation_timeout:
+                self._negotiated[token] = Negotiated(connection_id, expires, stateful)
+                if self._expiry_at is None or self._expiry_at.subject is None:
                     self._expiry_at = self._timetable.call_at(expires, self._expiry)
                 self._notify(Notice(NoticeKind.NEGOTIATED, connection_id, f"version {asked.version}"))
                 return negotiate_answer(
@@ -255,6 +346,7 @@ class HubEndpoint:
                     connection_id=connection_id,
                     connection_token=token,
                     transports=self.options.transports,
+                    stateful_reconnect=stateful,
                 )
 
     async def _websocket(self, scope: Mapping[str, Any], receive: Receive, send: Send, *, found: bool) -> None:
@@ -272,30 +364,65 @@ class HubEndpoint:
         if isinstance(live, HttpAnswer):
             await _deny(scope, send, live)
             return
-        await send({"type": "websocket.accept"})
-        await AsgiWebSocket(live, receive, send).run()
+        wire = AsgiWebSocket(live, receive, send)
+        try:
+            await send({"type": "websocket.accept"})
+        except OSError:
+            # One that can be resumed waits for the next try.
+            if live.wire is None and not live.can_resume:
+                live.abort()
+            return
+        self._attach(live, wire)
+        await wire.run()
+
+    # --- the table of connections
+
+    def _look_up(self, token: str | None) -> tuple[Life | None, Transport | None]:
+        if token is None:
+            return None, None
+        if (live := self._live.get(token)) is not None:
+            if live.ended:
+                return Life.OVER, live.transport
+            return (Life.RESUMABLE if live.can_resume else Life.LIVE), live.transport
+        negotiated = self._negotiated.get(token)
+        if negotiated is None or negotiated.expires <= self._clock.monotonic():
+            return None, None
+        return Life.NEGOTIATED, None
 
     def _claim(self, request: ConnectionRequest, user: object, transport: Transport) -> LiveConnection | HttpAnswer:
-        """The connection that a transport's first request is for.
+        """The connection that a transport's GET is for; it may be new.
 
         Source: Observed; without an id a WebSocket makes its connection on the spot.
         """
         if transport not in self.options.transports:
             return transport_off(transport)
         token = request.query.get("id")
-        if token is None:
-            token, connection_id = new_id(), self._new_connection_id()
-        elif (negotiated := self._negotiated.pop(token, None)) is not None:
-            connection_id = negotiated.connection_id
-            if negotiated.expires <= self._clock.monotonic():
-                return NO_SUCH_CONNECTION
-        else:
-            return ALREADY_CONNECTED if token in self._live else NO_SUCH_CONNECTION
+        life, current = self._look_up(token)
+        refused = place_get(transport, life, current, has_id=token is not None)
+        if refused is not None:
+            return refused
+        if token is not None and life is not Life.NEGOTIATED:
+            return self._live[token]
+        negotiated = Negotiated(self._new_connection_id(), 0.0) if token is None else self._negotiated.pop(token)
         live = LiveConnection(
-            self._host, connection_id=connection_id, token=token, user=user, request=request, transport=transport
+            self._host,
+            connection_id=negotiated.connection_id,
+            token=token or new_id(),
+            user=user,
+            request=request,
+            transport=transport,
+            stateful=negotiated.stateful and transport is Transport.WEB_SOCKETS,
         )
-        self._live[token] = live
+        self._live[live.token] = live
+        if negotiated.early:
+            live.receive(bytes(negotiated.early))
         return live
+
+    def _attach(self, live: LiveConnection, wire: Wire) -> None:
+        if live.can_resume:
+            live.resume(wire)
+        else:
+            live.attach(wire)
 
     def _forget(self, live: LiveConnection) -> None:
         if self._live.get(live.token) is live:
@@ -331,6 +458,18 @@ def _raw_headers(answer: HttpAnswer, extra: Mapping[str, str]) -> list[tuple[byt
     else:
         del headers["Content-Length"]
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+async def _body(receive: Receive) -> AsyncIterator[bytes]:
+    """A request's body as it comes; it ends early when the client goes."""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        if chunk := message.get("body"):
+            yield chunk
+        if not message.get("more_body"):
+            return
 
 
 async def _answer(send: Send, answer: HttpAnswer, origin: str | None) -> None:

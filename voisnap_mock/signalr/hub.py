@@ -8,17 +8,21 @@
 
 A hub method's first parameter is the connection; every other one takes an argument and is bound by its annotation.
 It may be `async def` or plain `def`. Methods of one connection run one at a time, in the order of arrival.
+
+An async generator is a streaming method: what it yields becomes stream items. A parameter annotated `AsyncIterator[T]`
+takes a stream that the client uploads.
 """
 
 from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, overload
 
 from voisnap_mock.signalr.binder import Signature
+from voisnap_mock.signalr.clients import HubClients
 from voisnap_mock.signalr.transports import Parameters
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -92,6 +96,11 @@ class _Owner(Protocol):
 
     def abort(self) -> None: ...
 
+    async def ask(self, target: str, arguments: tuple[object, ...], kind: Any) -> Any: ...
+
+    @property
+    def clients(self) -> HubClients: ...
+
     @property
     def is_over(self) -> bool: ...
 
@@ -125,6 +134,30 @@ class HubContext:
             LocalProtocolError: an argument cannot be serialised.
         """
         self._owner.send_event(target, arguments)
+
+    async def invoke(self, target: str, *arguments: object, expect: Any = object) -> Any:
+        """Call a method of the client and wait for what it returns.
+
+        Args:
+            expect: the type of the result; by default a plain decoded value.
+
+        Raises:
+            HubError: the client answered with an error, or with another type.
+            ConnectionClosed: the connection ended before the answer.
+        """
+        return await self._owner.ask(target, arguments, expect)
+
+    @property
+    def clients(self) -> HubClients:
+        """All connections of this hub, this one included, and their groups."""
+        return self._owner.clients
+
+    def join(self, group: str) -> None:
+        """Add this connection to a group, which exists as long as it has members."""
+        self._owner.clients.join(self.connection_id, group)
+
+    def leave(self, group: str) -> None:
+        self._owner.clients.leave(self.connection_id, group)
 
     def close(self, *, error: str | None = None, allow_reconnect: bool = False) -> None:
         """End the connection in order.
@@ -190,14 +223,25 @@ class HubMethod:
     Attributes:
         name: as it was declared.
         call: the bound method.
-        signature: the arguments after the connection.
+        signature: the arguments after the connection, streams left out.
         is_async: whether calling it makes a coroutine.
+        is_stream: whether calling it makes an async generator.
+        uploads: place among the arguments, and type of the items, of each stream that the client sends.
     """
 
     name: str
     call: Callable[..., Any]
     signature: Signature
     is_async: bool
+    is_stream: bool = False
+    uploads: tuple[tuple[int, Any], ...] = ()
+
+    def arguments(self, bound: tuple[object, ...], uploads: Sequence[object]) -> list[object]:
+        """All arguments in their places."""
+        whole = list(bound)
+        for (place, _), upload in zip(self.uploads, uploads, strict=True):
+            whole.insert(place, upload)
+        return whole
 
 
 class MethodTable:
@@ -236,12 +280,6 @@ class MethodTable:
         method = self._methods.get(target) or self._find(target)
         return None if method is None else method.signature
 
-    def item_type(self, stream_id: str) -> Any:
-        return object
-
-    def result_type(self, invocation_id: str) -> Any:
-        return object
-
 
 def _method(name: str, function: Callable[..., Any], bound: Callable[..., Any]) -> HubMethod:
     where = f"hub method {function.__qualname__}"
@@ -252,10 +290,17 @@ def _method(name: str, function: Callable[..., Any], bound: Callable[..., Any]) 
     if not parameters:
         raise TypeError(f"{where}: the first parameter after self is the connection (HubContext)")
     hints = _hints(function)
-    arguments = parameters[1:]
-    for parameter in arguments:
+    declared = parameters[1:]
+    for parameter in declared:
         if parameter.name not in hints:
             raise TypeError(f"{where}: parameter {parameter.name!r} needs an annotation; `object` takes anything")
+    uploads = tuple(
+        (place, item)
+        for place, parameter in enumerate(declared)
+        if (item := _upload_item(hints[parameter.name])) is not None
+    )
+    places = {place for place, _ in uploads}
+    arguments = [parameter for place, parameter in enumerate(declared) if place not in places]
     try:
         signature = Signature(
             tuple(parameter.name for parameter in arguments),
@@ -264,7 +309,15 @@ def _method(name: str, function: Callable[..., Any], bound: Callable[..., Any]) 
         )
     except TypeError as error:
         raise TypeError(f"{where}: {error}") from error
-    return HubMethod(name, bound, signature, inspect.iscoroutinefunction(function))
+    is_stream = inspect.isasyncgenfunction(function)
+    return HubMethod(name, bound, signature, inspect.iscoroutinefunction(function), is_stream, uploads)
+
+
+def _upload_item(hint: Any) -> Any:
+    """The type of the items of a parameter that takes a stream; None for any other parameter."""
+    if typing.get_origin(hint) in (AsyncIterator, AsyncIterable):
+        return typing.get_args(hint)[0]
+    return object if hint in (AsyncIterator, AsyncIterable) else None
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -10,11 +10,26 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Final, Protocol
 
-from voisnap_mock.signalr.connection import CLOSED_WITH_ERROR, ConnectionFailed, HubConnection, HubEvent, Role, State
+from voisnap_mock.signalr.clients import HubClients
+from voisnap_mock.signalr.connection import (
+    CLOSED_WITH_ERROR,
+    ConnectionFailed,
+    ConnectionLimits,
+    HubConnection,
+    HubEvent,
+    Role,
+    State,
+)
 from voisnap_mock.signalr.dispatcher import Dispatcher
-from voisnap_mock.signalr.errors import HubException, LocalProtocolError, RemoteProtocolError, SignalRError
+from voisnap_mock.signalr.errors import (
+    ConnectionClosed,
+    HubException,
+    LocalProtocolError,
+    RemoteProtocolError,
+    SignalRError,
+)
 from voisnap_mock.signalr.hub import ConnectionRequest, Hub, HubContext, MethodTable
 from voisnap_mock.signalr.interceptors import Interceptor, Seam, cross
 from voisnap_mock.signalr.messages import (
@@ -28,13 +43,20 @@ from voisnap_mock.signalr.messages import (
     Sequence,
 )
 from voisnap_mock.signalr.options import HubOptions, Notice, NoticeKind
-from voisnap_mock.signalr.protocols import HubProtocol
+from voisnap_mock.signalr.protocols import HubProtocol, TransferFormat
 from voisnap_mock.signalr.tasks import Appointment, Clock, Tasks, Timetable
 from voisnap_mock.signalr.transports import TRANSFER_FORMATS, Transport
+
+_DRAINED: Final = 65_536
+"""Unsent bytes below which a stream goes on; the size of ASP.NET Core's transport buffer."""
 
 
 class SlowClient(SignalRError):
     """The client does not read what it is sent."""
+
+
+class TransportLost(SignalRError):
+    """The transport ended without a word, or with an error code."""
 
 
 class Wire(Protocol):
@@ -55,12 +77,19 @@ class Wire(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What all connections of one endpoint share."""
+    """What all connections of one endpoint share.
+
+    Attributes:
+        limits: by transport.
+        forget: called when a connection's token is to mean nothing any more.
+    """
 
     hub: Hub
     methods: MethodTable
+    clients: HubClients
     protocols: tuple[HubProtocol, ...]
     options: HubOptions
+    limits: dict[Transport, ConnectionLimits]
     clock: Clock
     tasks: Tasks
     timetable: Timetable
@@ -74,50 +103,63 @@ class LiveConnection:
 
     Attributes:
         token: the secret by which its requests name it.
+        transport: which it chose; it cannot change.
+        wire: what carries it now; None while a long-lived connection has no transport.
         ended: the hub has been told that it is over; the wire writes what is left and closes.
     """
 
     __slots__ = (
         "_appointment",
+        "_away_until",
         "_blocked_since",
         "_close_by",
         "_closing",
         "_connection",
         "_dispatcher",
+        "_drain_waiters",
         "_early",
         "_force_at",
         "_frames",
+        "_holds",
         "_host",
         "_opened",
-        "_paused",
         "_waiting_bytes",
-        "_wire",
         "context",
         "ended",
         "token",
         "transport",
+        "wire",
     )
 
     def __init__(
-        self, host: Host, *, connection_id: str, token: str, user: object, request: ConnectionRequest,
+        self,
+        host: Host,
+        *,
+        connection_id: str,
+        token: str,
+        user: object,
+        request: ConnectionRequest,
         transport: Transport,
-    ) -> None:  # fmt: skip
+        stateful: bool = False,
+    ) -> None:
         now = host.clock.monotonic()
+        limits = host.limits[transport]
         self._host = host
         self.token = token
         self.transport = transport
         self.context = HubContext(connection_id, user, request, self)
+        self.wire: Wire | None = None
         self.ended = False
         self._connection = HubConnection(
             Role.SERVER,
             host.protocols,
             now=now,
             types=host.methods,
-            limits=host.options.limits,
+            limits=limits,
             transfer_formats=TRANSFER_FORMATS[transport],
+            stateful=stateful,
         )
         self._dispatcher: Dispatcher | None = None
-        self._wire: Wire | None = None
         self._opened = False
         # Only used with interceptors: what came while a handshake is held back, and frames that passed.
         self._early: list[HubMessage] | None = None
@@ -125,28 +167,58 @@ class LiveConnection:
         self._closing: Close | None = None
         self._close_by: float | None = None
         self._force_at: float | None = None
+        self._away_until: float | None = None
         self._blocked_since: float | None = None
-        self._paused = False
+        self._holds = 0
         self._waiting_bytes = 0
-        self._appointment: Appointment = host.timetable.call_at(now + host.options.limits.handshake_timeout, self)
+        self._drain_waiters: list[asyncio.Future[None]] | None = None
+        self._appointment: Appointment = host.timetable.call_at(now + limits.handshake_timeout, self)
 
     def __repr__(self) -> str:
         return f"<LiveConnection {self.context.connection_id} {self.transport} {self._connection!r}>"
 
     @property
+    def connection_id(self) -> str:
+        return self.context.connection_id
+
+    @property
     def is_binary(self) -> bool:
         """Whether frames of this connection are binary."""
         protocol = self._connection.protocol
-        return protocol is not None and protocol.transfer_format == "Binary"
+        return protocol is not None and protocol.transfer_format is TransferFormat.BINARY
 
     @property
     def is_over(self) -> bool:
         return self.ended or self._closing is not None
 
+    @property
+    def can_resume(self) -> bool:
+        """Whether a new WebSocket may take this connection over."""
+        return not self.is_over and self._connection.can_resume
+
+    @property
+    def clients(self) -> HubClients:
+        return self._host.clients
+
     # --- the wire's side
 
     def attach(self, wire: Wire) -> None:
-        self._wire = wire
+        """The first transport is there."""
+        self.wire = wire
+        if self.ended or self._connection.unsent_bytes:
+            wire.wake()
+
+    def resume(self, wire: Wire) -> None:
+        """A new transport takes over from a lost one, or from one that only looks alive."""
+        old, self.wire = self.wire, wire
+        if old is not None:
+            old.abort()
+        self._away_until = None
+        self._blocked_since = None
+        if self._holds:
+            wire.pause_reading()
+        self._connection.resume(self._host.clock.monotonic())
+        wire.wake()
 
     def receive(self, data: bytes) -> None:
         """Take bytes of the client; runs the methods they call as far as these do not wait."""
@@ -161,22 +233,33 @@ class LiveConnection:
             self._take_event(event)
         dispatcher = self._dispatcher
         if dispatcher is not None and not dispatcher.is_idle and not self.ended:
+            before = self._waiting_bytes
+            self._waiting_bytes = after = before + len(data)
+            limit = self._host.options.max_waiting_bytes
             connection.hold_timeout()
-            self._waiting_bytes += len(data)
-            if self._waiting_bytes > self._host.options.max_waiting_bytes and not self._paused and self._wire:
-                self._paused = True
-                self._wire.pause_reading()
-        if connection.unsent_bytes:
-            self._wake()
+            if before <= limit < after:
+                self.hold_reading(True)
+        if connection.can_resume:
+            self._call_by(connection.next_deadline())
+        if connection.unsent_bytes and self.wire is not None:
+            self.wire.wake()
 
     def take(self) -> bytes:
-        """The next bytes to write as one frame; empty when there are none. After the last ones of an `ended`
-        connection the wire closes itself in order."""
-        frames = self._frames
-        if frames is None:
-            return self._connection.bytes_to_send()
+        """The next bytes to write as one frame; empty when there are none.
+
+        After the last ones of an `ended` connection the wire closes itself in order.
+        """
+        if self._frames is not None:
+            return self._take_frame(self._frames)
+        data = self._connection.bytes_to_send()
+        if self._drain_waiters is not None:
+            self._release_drained()
+        return data
+
+    def _take_frame(self, frames: deque[bytes]) -> bytes:
         while self._early is None and not frames and (data := self._connection.bytes_to_send()):
             cross(self._host.interceptors, Seam.BYTES_OUT, self.context, data, self._pass_frame)
+        self._release_drained()
         return frames.popleft() if frames else b""
 
     def _pass_frame(self, data: bytes) -> None:
@@ -192,9 +275,24 @@ class LiveConnection:
     def write_ended(self) -> None:
         self._blocked_since = None
 
-    def transport_lost(self, error: Exception | None = None) -> None:
-        """The wire is gone; without `error` the client closed it in order."""
-        self._wire = None
+    def went_away(self) -> None:
+        """The client has no request here, which is normal between polls; it has some time to come back."""
+        self._away_until = self._host.clock.monotonic() + self._host.options.disconnect_timeout
+        self._call_by(self._away_until)
+
+    def came_back(self) -> None:
+        self._away_until = None
+
+    def transport_lost(self, wire: Wire, error: Exception | None = None) -> None:
+        """The wire is gone; without `error` the client closed it in order, and for good."""
+        if self.wire is not wire:
+            return
+        self.wire = None
+        if error is not None and self.can_resume:
+            self._connection.suspend()
+            self._blocked_since = None
+            self.went_away()
+            return
         if not self.ended:
             self._connection.lose_transport()
             self._end(error)
@@ -221,8 +319,9 @@ class LiveConnection:
                 kind = NoticeKind.PROTOCOL_ERROR if self._opened else NoticeKind.HANDSHAKE_FAILED
                 self._note(kind, str(event.error), event.error)
                 self._end(event.error)
+            case HandshakeResponse():
+                raise AssertionError("a server receives no handshake response")
             case _:
-                assert not isinstance(event, HandshakeResponse)
                 if self._host.interceptors:
                     cross(self._host.interceptors, Seam.MESSAGE_IN, self.context, event, self._dispatch)
                 else:
@@ -231,7 +330,7 @@ class LiveConnection:
     def _dispatch(self, message: HubMessage) -> None:
         if self._early is not None:
             self._early.append(message)
-        elif self._dispatcher is not None and not self.is_over:
+        elif self._dispatcher is not None and not self.ended:
             self._dispatcher.receive(message)
 
     def _open_held(self, request: HandshakeRequest) -> None:
@@ -247,12 +346,14 @@ class LiveConnection:
         self._opened = True
         self._note(NoticeKind.CONNECTED, f"{self.transport}, {request.protocol} version {request.version}")
         host = self._host
+        host.clients.add(self)
         self._dispatcher = Dispatcher(
             self,
             host.methods,
             tasks=host.tasks,
             notify=host.notify,
             detailed=host.options.limits.detailed_errors,
+            parallel=host.options.max_parallel_invocations,
         )
         self._dispatcher.open(host.hub.on_connected)
 
@@ -261,6 +362,18 @@ class LiveConnection:
     def send_event(self, target: str, arguments: tuple[object, ...]) -> None:
         if self._closing is None and not self.ended:
             self.send_message(Invocation(target, arguments))
+
+    def send_to_many(self, invocation: Invocation, written: dict[str, bytes]) -> None:
+        """See `clients.Member`."""
+        connection = self._connection
+        if self._host.interceptors:
+            self.send_event(invocation.target, invocation.arguments)
+        elif self._closing is None and connection.state is State.OPEN and connection.protocol is not None:
+            name = connection.protocol.name
+            if name not in written:
+                written[name] = connection.protocol.serialize(invocation)
+            connection.send(invocation, self._host.clock.monotonic(), data=written[name])
+            self._sent()
 
     def send_message(self, message: HubMessage) -> None:
         """Queue a message; dropped when the connection is over.
@@ -275,15 +388,79 @@ class LiveConnection:
 
     def _send_message(self, message: HubMessage) -> None:
         connection = self._connection
-        if connection.state is not State.OPEN:
+        if connection.state is State.OPEN:
+            connection.send(message, self._host.clock.monotonic())
+            self._sent()
+
+    def _sent(self) -> None:
+        unsent = self._connection.unsent_bytes
+        if unsent > self._host.options.max_unsent_bytes:
+            self._give_up_slow(f"{unsent} bytes wait to be read by the client")
+        elif self.wire is not None:
+            self.wire.wake()
+
+    async def ask(self, target: str, arguments: tuple[object, ...], kind: Any) -> Any:
+        """See `HubContext.invoke`."""
+        if self._dispatcher is None or self.is_over:
+            raise ConnectionClosed("the connection has ended")
+        return await self._dispatcher.ask(target, arguments, kind)
+
+    async def drained(self) -> None:
+        """See `dispatcher.Peer`."""
+        while not self.ended and self._connection.unsent_bytes > _DRAINED:
+            waiter = asyncio.get_running_loop().create_future()
+            if self._drain_waiters is None:
+                self._drain_waiters = []
+            self._drain_waiters.append(waiter)
+            await waiter
+        await asyncio.sleep(0)
+
+    def _release_drained(self) -> None:
+        if self._drain_waiters and (self.ended or self._connection.unsent_bytes <= _DRAINED):
+            waiters, self._drain_waiters = self._drain_waiters, None
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def hold_reading(self, held: bool) -> None:
+        """See `dispatcher.Peer`; there may be several reasons at once."""
+        self._holds += 1 if held else -1
+        if held and self._holds == 1:
+            self._connection.hold_timeout()
+            if self.wire is not None:
+                self.wire.pause_reading()
+        elif not held and self._holds == 0:
+            self._connection.resume_timeout(self._host.clock.monotonic())
+            if self.wire is not None:
+                self.wire.resume_reading()
+
+    def went_idle(self) -> None:
+        """See `dispatcher.Peer`."""
+        if self._waiting_bytes:
+            was_held = self._waiting_bytes > self._host.options.max_waiting_bytes
+            self._waiting_bytes = 0
+            if was_held:
+                self.hold_reading(False)
+            elif self._holds == 0:
+                self._connection.resume_timeout(self._host.clock.monotonic())
+            self._call_by(self._connection.next_deadline())
+        if self._closing is not None and not self.ended:
+            self._finish_close()
+
+    def connected_failed(self, error: BaseException) -> None:
+        """Source: Observed, a Close with an error and without `allowReconnect`."""
+        if self.ended:
             return
-        connection.send(message, self._host.clock.monotonic())
-        if connection.unsent_bytes > self._host.options.max_unsent_bytes:
-            self._give_up_slow(f"{connection.unsent_bytes} bytes wait to be read by the client")
-        else:
-            self._wake()
+        detail = ""
+        if isinstance(error, HubException):
+            detail = f" HubException: {error.message}"
+        elif self._host.options.limits.detailed_errors:
+            detail = f" {type(error).__name__}: {error}"
+        self._say_close(Close(CLOSED_WITH_ERROR + detail))
+        self._end(error if isinstance(error, Exception) else None)
 
     def close(self, *, error: str | None = None, allow_reconnect: bool = False) -> None:
+        """See `HubContext.close`."""
         if self.is_over:
             return
         if self._dispatcher is None:
@@ -300,70 +477,52 @@ class LiveConnection:
             self._call_by(self._close_by)
 
     def abort(self) -> None:
-        wire, self._wire = self._wire, None
+        """See `HubContext.abort`."""
+        wire, self.wire = self.wire, None
         if not self.ended:
             self._connection.lose_transport()
             self._end(None)
         if wire is not None:
             wire.abort()
-
-    def went_idle(self) -> None:
-        if self._waiting_bytes:
-            self._waiting_bytes = 0
-            self._connection.resume_timeout(self._host.clock.monotonic())
-            if self._paused:
-                self._paused = False
-                if self._wire is not None:
-                    self._wire.resume_reading()
-        if self._closing is not None and not self.ended:
-            self._finish_close()
-
-    def connected_failed(self, error: BaseException) -> None:
-        """Source: Observed, a Close with an error and without `allowReconnect`."""
-        if self.ended:
-            return
-        detail = ""
-        if isinstance(error, HubException):
-            detail = f" HubException: {error.message}"
-        elif self._host.options.limits.detailed_errors:
-            detail = f" {type(error).__name__}: {error}"
-        self._say_close(Close(CLOSED_WITH_ERROR + detail))
-        self._end(error if isinstance(error, Exception) else None)
+        self._appointment.cancel()
+        self._host.forget(self)
 
     # --- time
 
     def on_deadline(self, now: float) -> float | None:
         """See `tasks.Timed`."""
         options = self._host.options
-        if self._force_at is not None and now >= self._force_at:
-            wire, self._wire = self._wire, None
-            if wire is not None:
-                wire.abort()
-            return None
-        if not self.ended:
-            if self._blocked_since is not None and now >= self._blocked_since + options.send_timeout:
-                self._give_up_slow(f"a write has been blocked for {options.send_timeout:g} s")
-            elif self._close_by is not None and now >= self._close_by:
-                self._finish_close()
-            else:
-                for event in self._connection.handle_deadline(now):
-                    self._take_event(event)
-                if self._connection.unsent_bytes:
-                    self._wake()
+        if self.ended:
+            if self._force_at is None or now >= self._force_at:
+                self.abort()
+        elif self._away_until is not None and now >= self._away_until:
+            self._connection.lose_transport()
+            self._end(TransportLost(f"the client has not come back within {options.disconnect_timeout:g} s"))
+            self.abort()
+        elif self._blocked_since is not None and now >= self._blocked_since + options.send_timeout:
+            self._give_up_slow(f"a write has been blocked for {options.send_timeout:g} s")
+        elif self._close_by is not None and now >= self._close_by:
+            self._finish_close()
+        else:
+            for event in self._connection.handle_deadline(now):
+                self._take_event(event)
+            if self._connection.unsent_bytes:
+                self._wake()
         return self._next_deadline()
 
     def _next_deadline(self) -> float | None:
         if self.ended:
             return self._force_at
-        times = [
+        times = (
             self._connection.next_deadline(),
             self._close_by,
+            self._away_until,
             None if self._blocked_since is None else self._blocked_since + self._host.options.send_timeout,
-        ]
+        )
         return min((time for time in times if time is not None), default=None)
 
-    def _call_by(self, at: float) -> None:
-        if self._appointment.subject is None or at < self._appointment.at:
+    def _call_by(self, at: float | None) -> None:
+        if at is not None and (self._appointment.subject is None or at < self._appointment.at):
             self._appointment.cancel()
             self._appointment = self._host.timetable.call_at(at, self)
 
@@ -385,6 +544,7 @@ class LiveConnection:
             try:
                 self._connection.send(close, self._host.clock.monotonic())
             except LocalProtocolError:
+                # The error text cannot be written; that it is over still can.
                 self._connection.send(Close(allow_reconnect=close.allow_reconnect), self._host.clock.monotonic())
 
     def _end(self, error: Exception | None) -> None:
@@ -392,14 +552,16 @@ class LiveConnection:
         self.ended = True
         host = self._host
         if self._dispatcher is not None:
+            host.clients.remove(self.connection_id)
             self._dispatcher.cancel()
             host.tasks.start(self._tell_hub(error))
             self._note(NoticeKind.DISCONNECTED, str(error) if error else "", error)
         self._connection.lose_transport()
-        self._force_at = host.clock.monotonic() + host.options.close_timeout
-        if self._wire is not None:
+        self._release_drained()
+        if self.wire is not None:
+            self._force_at = host.clock.monotonic() + host.options.close_timeout
             self._call_by(self._force_at)
-            self._wire.wake()
+            self.wire.wake()
         else:
             self._appointment.cancel()
             host.forget(self)
@@ -413,8 +575,8 @@ class LiveConnection:
             self._note(NoticeKind.CALLBACK_FAILED, "on_disconnected", failure)
 
     def _wake(self) -> None:
-        if self._wire is not None:
-            self._wire.wake()
+        if self.wire is not None:
+            self.wire.wake()
 
     def _note(self, kind: NoticeKind, detail: str, error: BaseException | None = None) -> None:
         self._host.notify(Notice(kind, self.context.connection_id, detail, error))

@@ -6,11 +6,11 @@ Source: Documented, HubProtocol.md of ASP.NET Core, "MessagePack (MsgPack) Encod
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 import msgspec
 
-from voisnap_mock.signalr.binder import BINDING_FAILED, convert
+from voisnap_mock.signalr.binder import BINDING_FAILED
 from voisnap_mock.signalr.errors import BindingError, LocalProtocolError, RemoteProtocolError
 from voisnap_mock.signalr.messages import (
     VOID,
@@ -133,13 +133,9 @@ class MessagePackHubProtocol:
             case _Invocation() | _StreamInvocation():
                 return _invocation(array, types)
             case _StreamItem():
-                try:
-                    item = _payload(array.item, types.item_type(array.invocation_id), "The stream item")
-                except BindingError as error:
-                    return BindingFailure("", error.detail, array.invocation_id, True)
-                return StreamItem(array.invocation_id, item, array.headers)
+                return StreamItem(array.invocation_id, _payload(array.item), array.headers)
             case _Completion():
-                return _completion(array, types)
+                return _completion(array)
             case _CancelInvocation():
                 return CancelInvocation(array.invocation_id, array.headers)
             case _Ping():
@@ -230,13 +226,13 @@ def _invocation(array: _Invocation | _StreamInvocation, types: Types) -> HubMess
         if signature is not None:
             arguments = signature.read_msgpack(array.arguments)
         else:
-            values = _undecided(array.arguments, "The arguments")
+            values = msgspec.msgpack.decode(array.arguments)
             if not isinstance(values, list):
                 raise BindingError(f"{BINDING_FAILED} Expected an array of arguments, got {describe(values)}.")
             arguments = tuple(values)
     except BindingError as error:
         return BindingFailure(array.target, error.detail, invocation_id, streaming)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return BindingFailure(array.target, f"{BINDING_FAILED} {error}.", invocation_id, streaming)
     stream_ids = array.stream_ids or ()
     if streaming:
@@ -246,7 +242,7 @@ def _invocation(array: _Invocation | _StreamInvocation, types: Types) -> HubMess
     return Invocation(array.target, arguments, invocation_id, stream_ids, array.headers)
 
 
-def _completion(array: _Completion, types: Types) -> HubMessage:
+def _completion(array: _Completion) -> HubMessage:
     headers: Mapping[str, str] = array.headers
     if array.kind == _NOTHING:
         return Completion(array.invocation_id, VOID, None, headers)
@@ -260,23 +256,14 @@ def _completion(array: _Completion, types: Types) -> HubMessage:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RemoteProtocolError("Reading 'error' as String failed.") from error
         return Completion(array.invocation_id, VOID, error_text, headers)
-    try:
-        result = _payload(array.value, types.result_type(array.invocation_id), "The result")
-    except BindingError as error:
-        return BindingFailure("", error.detail, array.invocation_id)
-    return Completion(array.invocation_id, result, None, headers)
+    return Completion(array.invocation_id, _payload(array.value), None, headers)
 
 
-def _payload(raw: msgspec.Raw, kind: Any, what: str) -> object:
-    value = _undecided(raw, what)
-    return value if kind is object or kind is Any else convert(value, kind, what)
-
-
-def _undecided(raw: msgspec.Raw, what: str) -> object:
+def _payload(raw: msgspec.Raw) -> object:
     try:
         value: object = msgspec.msgpack.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BindingError(f"{BINDING_FAILED} {what}: {error}.") from error
+        raise RemoteProtocolError(f"Error reading MessagePack: {error}.") from error
     return value
 
 

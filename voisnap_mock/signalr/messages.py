@@ -122,12 +122,9 @@ class Sequence(Struct, frozen=True):
 
 
 class BindingFailure(Struct, frozen=True):
-    """An invocation, stream item or completion whose payload does not fit; never on the wire.
-
-    Only the invocation fails, not the connection.
+    """An invocation whose arguments do not fit; never on the wire. It fails, not the connection.
 
     Attributes:
-        target: of the invocation; empty for a stream item or a completion.
         detail: why, as `BindingError` says it.
         streaming: whether it was a stream invocation.
     """

@@ -16,20 +16,28 @@ class HubOptions:
     Attributes:
         limits: of each connection: handshake, keep-alive, client time-out, message size, detailed errors (ours: on).
         transports: offered by negotiate, in this order.
+        stateful_reconnect: whether clients that ask for it may resume a connection after a lost WebSocket.
+        max_parallel_invocations: of one connection; streams do not count.
         negotiation_timeout: how long a negotiated connection may wait for its transport.
         max_unsent_bytes: queued for one client; above it the client is too slow and is closed. Ours.
         send_timeout: how long one write may block until the client is too slow.
         max_waiting_bytes: of received messages that wait for their turn; above it nothing more is read.
+        poll_timeout: after which a long poll is answered with nothing.
+        disconnect_timeout: how long a long-polling client may be away, and a resumable connection without a transport.
         close_timeout: between Close and the end of the transport by force, and for a running method to finish.
         trailing_slash: whether `path/` is served like `path`.
     """
 
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
-    transports: tuple[Transport, ...] = (Transport.WEB_SOCKETS,)
+    transports: tuple[Transport, ...] = tuple(Transport)
+    stateful_reconnect: bool = True
+    max_parallel_invocations: int = 1
     negotiation_timeout: float = 15.0
     max_unsent_bytes: int = 1_048_576
     send_timeout: float = 10.0
     max_waiting_bytes: int = 65_536
+    poll_timeout: float = 90.0
+    disconnect_timeout: float = 15.0
     close_timeout: float = 5.0
     trailing_slash: bool = True
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final, Protocol, TypeAlias, assert_never
+from typing import Final, Protocol, TypeAlias, assert_never
 
 import msgspec
 
-from voisnap_mock.signalr.binder import BINDING_FAILED, Signature, convert
+from voisnap_mock.signalr.binder import BINDING_FAILED, Signature
 from voisnap_mock.signalr.errors import BindingError, LocalProtocolError, RemoteProtocolError
 from voisnap_mock.signalr.messages import (
     VOID,
@@ -48,32 +48,18 @@ class TransferFormat(StrEnum):
 
 
 class Types(Protocol):
-    """What the receiver expects, so that payloads are decoded into their types at once."""
+    """What the receiver expects, so that arguments are decoded into their types at once."""
 
     def signature(self, target: str) -> Signature | None:
         """The arguments of a method; None when there is no such method."""
         ...
 
-    def item_type(self, stream_id: str) -> Any:
-        """The type of the items of a stream; `object` when unknown."""
-        ...
-
-    def result_type(self, invocation_id: str) -> Any:
-        """The type of an awaited result; `object` when unknown."""
-        ...
-
 
 class AnyTypes:
-    """Expects nothing in particular: payloads are whatever the decoder makes of them."""
+    """Expects nothing in particular: arguments are whatever the decoder makes of them."""
 
     def signature(self, target: str) -> Signature | None:
         return None
-
-    def item_type(self, stream_id: str) -> Any:
-        return object
-
-    def result_type(self, invocation_id: str) -> Any:
-        return object
 
 
 Frame: TypeAlias = tuple[bytes, int]
@@ -244,7 +230,7 @@ class JsonHubProtocol:
         # The frequent one first.
         if head.type == 1 or head.type == 4:
             return self._invocation(head, types)
-        return self._other(head, types)
+        return self._other(head)
 
     def _invocation(self, head: _Head, types: Types) -> HubMessage:
         if head.arguments is _ABSENT:
@@ -273,28 +259,19 @@ class JsonHubProtocol:
             return Invocation(target, arguments, invocation_id)
         return Invocation(target, arguments, invocation_id, head.stream_ids or (), _headers(head))
 
-    def _other(self, head: _Head, types: Types) -> HubMessage | None:
+    def _other(self, head: _Head) -> HubMessage | None:
         match head.type:
             case 2:
                 stream_id = _required_id(head)
                 if head.item is _ABSENT:
                     raise RemoteProtocolError("Missing required property 'item'.")
-                try:
-                    item = _payload(head.item, types.item_type(stream_id), "The stream item")
-                except BindingError as error:
-                    return BindingFailure("", error.detail, stream_id, True)
-                return StreamItem(stream_id, item, _headers(head))
+                return StreamItem(stream_id, _payload(head.item), _headers(head))
             case 3:
                 invocation_id = _required_id(head)
                 if head.error is not None and head.result is not _ABSENT:
                     raise RemoteProtocolError("The 'error' and 'result' properties are mutually exclusive.")
-                if head.error is not None or head.result is _ABSENT:
-                    return Completion(invocation_id, VOID, head.error, _headers(head))
-                try:
-                    result = _payload(head.result, types.result_type(invocation_id), "The result")
-                except BindingError as error:
-                    return BindingFailure("", error.detail, invocation_id)
-                return Completion(invocation_id, result, None, _headers(head))
+                result = VOID if head.result is _ABSENT else _payload(head.result)
+                return Completion(invocation_id, result, head.error, _headers(head))
             case 5:
                 return CancelInvocation(_required_id(head), _headers(head))
             case 6:
@@ -407,24 +384,21 @@ def _headers(head: _Head) -> Mapping[str, str]:
 
 
 def _array(raw: msgspec.Raw) -> tuple[object, ...]:
-    values = _undecided(raw, "The arguments")
+    try:
+        values = msgspec.json.decode(raw)
+    except UnicodeDecodeError as error:
+        raise BindingError(f"{BINDING_FAILED} The arguments are not valid UTF-8: {error.reason}.") from error
     if not isinstance(values, list):
         raise RemoteProtocolError("Expected 'arguments' to be of type Array.")
     return tuple(values)
 
 
-def _payload(raw: msgspec.Raw, kind: Any, what: str) -> object:
-    value = _undecided(raw, what)
-    return value if kind is object or kind is Any else convert(value, kind, what)
-
-
-def _undecided(raw: msgspec.Raw, what: str) -> object:
+def _payload(raw: msgspec.Raw) -> object:
     try:
-        return msgspec.json.decode(raw)
-    except UnicodeDecodeError as error:
-        raise BindingError(f"{BINDING_FAILED} {what}: not valid UTF-8.") from error
-    except msgspec.DecodeError as error:
+        value: object = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RemoteProtocolError("Error reading JSON.") from error
+    return value
 
 
 def _malformed(record: bytes) -> RemoteProtocolError:

@@ -122,7 +122,9 @@ class Timetable:
                 if subject is None:
                     continue
                 again = subject.on_deadline(now)
-                if again is not None and appointment.subject is not None:
+                if again is None:
+                    appointment.cancel()
+                elif appointment.subject is not None:
                     appointment.at = max(again, now + 0.001)
                     heappush(self._heap, appointment)
         if self._sleeper is task:

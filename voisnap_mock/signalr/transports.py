@@ -83,11 +83,120 @@ POST_NOT_ALLOWED = HttpAnswer(405, b"POST requests are not allowed for WebSocket
 CANNOT_DELETE = HttpAnswer(400, b"Cannot terminate this connection using the DELETE endpoint.")
 OTHER_TRANSPORT = HttpAnswer(400, b"Cannot change transports mid-connection")
 ALREADY_CONNECTED = HttpAnswer(409)
+TAKEN = HttpAnswer(200)
+DELETED = HttpAnswer(202)
+
+POLL_HEADERS: Final[Mapping[str, str]] = {
+    "Cache-Control": "no-cache, no-store",
+    "Pragma": "no-cache",
+    "Expires": "Thu, 01 Jan 1970 00:00:00 GMT",
+}
+SSE_HEADERS: Final[Mapping[str, str]] = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache",
+    "Content-Encoding": "identity",
+    "X-Accel-Buffering": "no",
+}
+SSE_GREETING: Final = b":\r\n"
+"""A comment, so that a browser's EventSource reports that it is open."""
 
 
 def transport_off(transport: Transport) -> HttpAnswer:
     """The answer to a transport that is switched off."""
     return HttpAnswer(404, f"{transport} transport not supported by this end point type".encode())
+
+
+# --- Which request may do what to which connection
+
+
+class Life(StrEnum):
+    """What a connection is when a request names it.
+
+    NEGOTIATED: promised, no transport yet. LIVE: its transport is there, or between two polls. RESUMABLE: a WebSocket
+    connection that a new WebSocket may take over. OVER: ended, not yet forgotten.
+    """
+
+    NEGOTIATED = "negotiated"
+    LIVE = "live"
+    RESUMABLE = "resumable"
+    OVER = "over"
+
+
+def place_get(asked: Transport, life: Life | None, current: Transport | None, *, has_id: bool) -> HttpAnswer | None:
+    """Whether a GET may attach to a connection: None for yes, else the answer.
+
+    | request | no id | unknown | negotiated | same transport | other transport | over |
+    | ------- | ----- | ------- | ---------- | -------------- | --------------- | ---- |
+    | WebSocket | new one | 404 | yes | 409, or take-over | 400 | 404 |
+    | SSE | 400 | 404 | yes | 409 | 400 | 404 |
+    | poll | 400 | 404 | yes | yes | 400 | yes: the last poll takes the Close, or 204 |
+
+    Source: Observed.
+    """
+    if not has_id:
+        return None if asked is Transport.WEB_SOCKETS else ID_REQUIRED
+    match life:
+        case None:
+            return NO_SUCH_CONNECTION
+        case Life.NEGOTIATED:
+            return None
+        case _ if current is not asked:
+            return OTHER_TRANSPORT
+        case Life.OVER:
+            return None if asked is Transport.LONG_POLLING else NO_SUCH_CONNECTION
+        case _ if asked is Transport.LONG_POLLING or life is Life.RESUMABLE:
+            return None
+        case _:
+            return ALREADY_CONNECTED
+
+
+def place_post(life: Life | None, current: Transport | None, *, has_id: bool) -> HttpAnswer | None:
+    """Whether a POST may bring data; None for yes."""
+    if not has_id:
+        return ID_REQUIRED
+    if life is None or life is Life.OVER:
+        return NO_SUCH_CONNECTION
+    return POST_NOT_ALLOWED if current is Transport.WEB_SOCKETS else None
+
+
+def place_delete(life: Life | None, current: Transport | None, *, has_id: bool) -> HttpAnswer | None:
+    """Whether a DELETE may end the connection; None for yes."""
+    if not has_id:
+        return ID_REQUIRED
+    if life is None:
+        return NO_SUCH_CONNECTION
+    return None if current is Transport.LONG_POLLING else CANNOT_DELETE
+
+
+# --- Server-Sent Events
+
+
+def sse_event(payload: bytes) -> bytes:
+    """One event; a line break in the payload would need a line of its own."""
+    if b"\n" in payload or b"\r" in payload:
+        lines = payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        return b"".join(b"data: " + line + b"\r\n" for line in lines) + b"\r\n"
+    return b"data: " + payload + b"\r\n\r\n"
+
+
+class SseReader:
+    """Bytes of an event stream in, payloads of whole events out; comments and other fields are skipped."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        events = []
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for whole in lines:
+            line = whole.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].removeprefix(b" "))
+            elif not line and self._data:
+                events.append(b"\n".join(self._data))
+                self._data.clear()
+        return events
 
 
 # --- Negotiate
