@@ -9,6 +9,46 @@ from contextlib import suppress
 from typing import Self
 
 
+class _Pair:
+    """A client's connection and the one that continues it to the server."""
+
+    def __init__(self, near: socket.socket, far: socket.socket) -> None:
+        self._near = near
+        self._far = far
+        self._is_reset = False
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def cut(self, *, with_reset: bool) -> None:
+        self._is_reset = with_reset
+        for end in (self._near, self._far):
+            with suppress(OSError):
+                if with_reset:
+                    # Nothing is said now; the reset follows when the socket is closed with this linger.
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    end.shutdown(socket.SHUT_RD)
+                else:
+                    end.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+    def _run(self) -> None:
+        back = threading.Thread(target=self._forward, args=(self._far, self._near))
+        back.start()
+        self._forward(self._near, self._far)
+        back.join()
+        self._near.close()
+        self._far.close()
+
+    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := source.recv(65536):
+                sink.sendall(piece)
+        if not self._is_reset:
+            for end in (source, sink):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+
 class Proxy:
     """Forwards from a port of its own to `target_port`, both on this machine. A context manager."""
 
@@ -16,43 +56,26 @@ class Proxy:
         self._target = ("127.0.0.1", target_port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._pairs: list[_Pair] = []
+        self._acceptor = threading.Thread(target=self._accept)
 
     def __enter__(self) -> Self:
-        self._start(self._accept)
+        self._acceptor.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         # A thread in accept() does not notice that its socket is closed under it.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join()
         self._listener.close()
         self.cut(with_reset=False)
-        for thread in self._threads:
-            thread.join()
 
     def cut(self, *, with_reset: bool) -> int:
-        """End all connections, with a TCP reset or in the ordinary way; returns how many there were."""
-        with self._lock:
-            pairs, self._pairs = self._pairs, []
-        for pair in pairs:
-            for end in pair:
-                with suppress(OSError):
-                    if with_reset:
-                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    else:
-                        end.shutdown(socket.SHUT_RDWR)
-                if with_reset:
-                    end.close()
-        return len(pairs)
-
-    def _start(self, work: object, *arguments: object) -> None:
-        assert callable(work)
-        thread = threading.Thread(target=work, args=arguments)
-        self._threads.append(thread)
-        thread.start()
+        """End all connections, with a TCP reset or in the ordinary way; returns how many there ever were."""
+        for pair in self._pairs:
+            pair.cut(with_reset=with_reset)
+        return len(self._pairs)
 
     def _accept(self) -> None:
         while True:
@@ -60,16 +83,4 @@ class Proxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            far = socket.create_connection(self._target)
-            with self._lock:
-                self._pairs.append((near, far))
-            self._start(self._forward, near, far)
-            self._start(self._forward, far, near)
-
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while piece := source.recv(65536):
-                sink.sendall(piece)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+            self._pairs.append(_Pair(near, socket.create_connection(self._target)))
