@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
+from hub_caller import ServerFactory
 
 from voisnap_mock.agents.reading import parse_agents
 from voisnap_mock.app import App
@@ -59,9 +60,6 @@ agents:
     voice: {engine: tone}
     replies: [{else: Never.}]
 """
-
-
-ServerFactory = Callable[..., Awaitable[Server]]
 
 
 @pytest.fixture

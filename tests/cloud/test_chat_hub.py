@@ -9,8 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import ServerFactory
-from hub_caller import HubCaller
+from hub_caller import HubCaller, ServerFactory
 
 from voisnap_mock.journal import JournalFilter
 from voisnap_mock.server import Server

@@ -9,8 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import ServerFactory
-from hub_caller import token_of
+from hub_caller import ServerFactory, token_of
 
 from voisnap_mock.cloud.tokens import totp
 from voisnap_mock.journal import JournalFilter

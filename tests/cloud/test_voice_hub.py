@@ -9,8 +9,7 @@ import re
 from typing import Any
 
 import pytest
-from conftest import ServerFactory
-from hub_caller import PATIENCE, HubCaller, journaled, token_of
+from hub_caller import PATIENCE, HubCaller, ServerFactory, journaled, token_of
 
 from voisnap_mock.audio.tts import say
 from voisnap_mock.clock import SystemClock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -35,6 +35,7 @@ PATIENCE = 15.0
 
 
 AnyServer = MockServer | Server
+ServerFactory = Callable[..., Awaitable[Server]]
 
 
 def token_of(server: AnyServer, email: str = "dev@example.test", tenant: str = "ten_dev", **claims: Any) -> str:
