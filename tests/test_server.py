@@ -84,6 +84,16 @@ def test_a_host_that_is_not_this_machine_is_a_configuration_error(host: str) -> 
         bind(host, 0)
 
 
+def test_localhost_is_bound_on_every_address_it_has() -> None:
+    sockets = bind("localhost", 0)
+    try:
+        assert len({bound.getsockname()[1] for bound in sockets}) == 1
+        assert "127.0.0.1" in {bound.getsockname()[0] for bound in sockets}
+    finally:
+        for bound in sockets:
+            bound.close()
+
+
 def test_a_wrong_agents_file_is_an_error_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "agents.yaml").write_text("version: 1\nagnets: {}\n", encoding="utf-8")
     with pytest.raises(AgentsFileError, match=r"agents\.yaml:2:1: "):

@@ -1,3 +1,73 @@
-"""An offline stand-in for the Voisnap voice-agent API."""
+"""An offline stand-in for the Voisnap voice-agent API.
+
+from voisnap_mock import MockServer
+
+with MockServer("agents.yaml") as server:
+    my_client.connect(server.base_url)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voisnap_mock.agents.reading import parse_agents
+    from voisnap_mock.agents.script import AgentsFile
+    from voisnap_mock.clock import ManualClock
+    from voisnap_mock.config import Settings, load_settings
+    from voisnap_mock.errors import (
+        AgentsFileError,
+        ConfigError,
+        ModelError,
+        PortTaken,
+        VoisnapMockError,
+    )
+    from voisnap_mock.journal import JournalEntry, JournalFilter
+    from voisnap_mock.server import MockServer
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AgentsFile",
+    "AgentsFileError",
+    "ConfigError",
+    "JournalEntry",
+    "JournalFilter",
+    "ManualClock",
+    "MockServer",
+    "ModelError",
+    "PortTaken",
+    "Settings",
+    "VoisnapMockError",
+    "load_settings",
+    "parse_agents",
+]
+
+# Names are loaded when they are asked for: importing one module of the package must not load the server.
+_HOMES = {
+    "AgentsFile": "agents.script",
+    "AgentsFileError": "errors",
+    "ConfigError": "errors",
+    "JournalEntry": "journal",
+    "JournalFilter": "journal",
+    "ManualClock": "clock",
+    "MockServer": "server",
+    "ModelError": "errors",
+    "PortTaken": "errors",
+    "Settings": "config",
+    "VoisnapMockError": "errors",
+    "load_settings": "config",
+    "parse_agents": "agents.reading",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'voisnap_mock' has no attribute {name!r}")
+    return getattr(import_module(f"voisnap_mock.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -97,6 +97,7 @@ class App:
                 clock=self.clock,
                 options=options,
                 new_connection_id=self._connection_ids.connection_id,
+                notify=hub.notify,
             )
             for hub, path in zip(self._hubs, (VOICE_PATH, CHAT_PATH), strict=True)
         )

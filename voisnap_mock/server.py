@@ -15,7 +15,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -253,13 +253,23 @@ def serve(app: App, *, on_ready: Callable[[Server], None], on_stopping: Callable
     Raises:
         PortTaken: the address cannot be bound.
     """
-    code = asyncio.run(_serve_until_signal(app, on_ready, on_stopping))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        code = runner.run(_serve_until_signal(app, on_ready, on_stopping))
     if app.is_loading:
         # Native code is loading a speech model: the interpreter cannot end in order beside it.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, with the extra `fast` installed; it holds some more calls per core."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _serve_until_signal(app: App, on_ready: Callable[[Server], None], on_stopping: Callable[[], None]) -> int:
@@ -304,25 +314,41 @@ def bind(host: str, port: int, *, origin: str = "--port") -> list[socket.socket]
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise ConfigError(f"--host: {host!r} cannot be resolved: {error}") from error
+    addresses = dict.fromkeys((family, address) for family, _, _, _, address in found)
     bound: list[socket.socket] = []
+    failure: OSError | None = None
+    for family, address in addresses:
+        try:
+            bound.append(_listener(family, address, bound[0].getsockname()[1] if bound else port))
+        except OSError as error:
+            failure = error
+            # "localhost" has an IPv6 address in tables of machines that have no IPv6.
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                break
+    else:
+        if bound:
+            return bound
+    for listener in bound:
+        listener.close()
+    assert failure is not None
+    raise _bind_error(host, port, origin, failure) from failure
+
+
+def _listener(family: int, address: tuple[Any, ...], port: int) -> socket.socket:
+    # The protocol is named, not 0: asyncio sets TCP_NODELAY only on sockets that say they are TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
-            # The protocol is named, not 0: asyncio sets TCP_NODELAY only on sockets that say they are TCP.
-            listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-            bound.append(listener)
-            if os.name == "posix":
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            chosen = bound[0].getsockname()[1] if len(bound) > 1 else port
-            listener.bind((address[0], chosen, *address[2:]))
-            listener.listen(_BACKLOG)
-            listener.setblocking(False)
-    except OSError as error:
-        for listener in bound:
-            listener.close()
-        raise _bind_error(host, port, origin, error) from error
-    return bound
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((address[0], port, *address[2:]))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _bind_error(host: str, port: int, origin: str, error: OSError) -> PortTaken | ConfigError:

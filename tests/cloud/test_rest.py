@@ -255,6 +255,11 @@ async def test_one_agent_is_the_object_itself(http: httpx.AsyncClient) -> None:
     assert agent["dtmfEnabled"] is True
 
 
+async def test_a_slash_at_the_end_changes_nothing(http: httpx.AsyncClient) -> None:
+    for path in ("/api/v1/agents/", "/api/v1/agents/agt_desk/"):
+        assert (await http.get(path, headers=bearer("vsnp_sb_dev"))).status_code == 200
+
+
 async def test_an_unknown_agent_is_404_and_says_which_there_are(http: httpx.AsyncClient) -> None:
     answer = await http.get("/api/v1/agents/agt_nope", headers=bearer("vsnp_sb_dev"))
     assert_problem(answer, 404, "not-found", "agt_nope.*agt_desk")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hub_caller import PATIENCE, HubCaller, ServerFactory, journaled, token_of
+from websockets.asyncio.client import connect
 
 from voisnap_mock.audio.tts import say
 from voisnap_mock.clock import SystemClock
@@ -164,6 +165,9 @@ async def test_a_wrong_call_is_an_error_of_that_call_and_nothing_else(server: Se
             assert f"'{target}'" in str(refused.value)
         await caller.invoke("SendDtmfAsync", "9")
         assert (await caller.wait_for("SessionEnded"))["reason"] == "agent_ended", "the call went on"
+    refused = server.app.tenants.default.journal.entries(JournalFilter(kind="method.refused"))
+    assert len(refused) == len(WRONG_CALLS)
+    assert {entry.call_id for entry in refused} == {caller.events[0][1]["sessionId"]}
 
 
 @pytest.mark.parametrize("size", [0, 2, 30, 640, 642, 24_000])
@@ -384,6 +388,35 @@ async def test_a_session_that_nobody_resumes_ends_when_its_window_closes(make_se
         error = await late.wait_for("Error")
         assert (error["code"], error["recoverable"]) == ("RECONNECT_FAILED", False)
         assert "disconnected" in error["message"]
+
+
+# --- what goes wrong on the wire -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("frame", "kind", "says"),
+    [
+        ("{broken\x1e", "connection.protocol_error", ""),
+        (
+            '{"type":1,"target":"SendAudioAsync","arguments":["' + "A" * 40_000 + '"]}\x1e',
+            "connection.protocol_error",
+            "32768",
+        ),
+    ],
+)
+async def test_garbage_ends_the_connection_and_the_session_waits_for_another(
+    server: Server, frame: str, says: str
+) -> None:
+    journal = server.app.tenants.default.journal
+    url = f"ws://127.0.0.1:{server.port}/hubs/voice?agentId=agt_desk&access_token={token_of(server)}"
+    async with connect(url, proxy=None) as socket:
+        await socket.send('{"protocol":"json","version":1}\x1e')
+        await journaled(journal, kind="session.started")
+        await socket.send(frame)
+        noticed = await journaled(journal, kind="connection.protocol_error")
+        assert says in noticed.details["message"]
+        await journaled(journal, kind="session.detached", call=noticed.call_id)
+    assert len(server.app.tenants.default.sessions.sessions) == 1
 
 
 # --- tenants ---------------------------------------------------------------------------------------------------------

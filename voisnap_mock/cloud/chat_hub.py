@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from voisnap_mock.agents.script import EndReason
-from voisnap_mock.cloud.session_hub import HubOutlet, SessionHub, Visit, checked, outlet_of
+from voisnap_mock.cloud.session_hub import HubOutlet, SessionHub, Visit, outlet_of
 from voisnap_mock.cloud.tenants import Agent, Tenant
 from voisnap_mock.cloud.wire import ChatMessage, said_in
 from voisnap_mock.engine.events import (
@@ -33,7 +33,7 @@ class ChatHub(SessionHub):
 
     @hub_method(name="SendMessageAsync")
     def send_message(self, connection: HubContext, message: ChatMessage) -> None:
-        content, metadata = checked(said_in, message), message.metadata or {}
+        content, metadata = self.check(connection, said_in, message), message.metadata or {}
         self.note_method(connection, "SendMessageAsync", text=content, metadata=metadata)
         outlet_of(connection).receive(TextArrived(content, metadata))
 

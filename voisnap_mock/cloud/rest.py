@@ -64,7 +64,7 @@ def build_rest(
             nothing of it.
         control: the mock's own routes. Scripts of other origins cannot read them.
     """
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, strict_content_type=False)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, strict_content_type=False)
     app.include_router(_routes(door, clock))
     app.include_router(control)
 
@@ -124,7 +124,11 @@ def build_rest(
     )
 
     async def answer_request(scope: Scope, receive: Receive, send: Send) -> None:
-        is_control = scope["path"].startswith(CONTROL_PREFIX)
+        path = scope["path"]
+        if len(path) > 1 and path.endswith("/"):
+            # As ASP.NET Core routes; a redirect would cost some clients their Authorization header.
+            scope["path"] = path = path.rstrip("/") or "/"
+        is_control = path.startswith(CONTROL_PREFIX)
         await (app if is_control else with_cors)(scope, receive, send)
 
     return answer_request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
@@ -33,7 +34,28 @@ from voisnap_mock.engine.events import (
 )
 from voisnap_mock.engine.runner import Session
 from voisnap_mock.errors import ResumeRefused, SessionLimitReached
-from voisnap_mock.signalr import ConnectionDenied, ConnectionRequest, Hub, HubContext, HubException
+from voisnap_mock.signalr import (
+    ConnectionDenied,
+    ConnectionRequest,
+    Hub,
+    HubContext,
+    HubException,
+    LocalProtocolError,
+    Notice,
+    NoticeKind,
+)
+
+_log = logging.getLogger("voisnap_mock.cloud")
+
+_NOTICES: Mapping[NoticeKind, str] = {
+    NoticeKind.HANDSHAKE_FAILED: "connection.handshake_failed",
+    NoticeKind.PROTOCOL_ERROR: "connection.protocol_error",
+    NoticeKind.SLOW_CLIENT: "connection.slow_client",
+    NoticeKind.INVOCATION_REFUSED: "method.refused",
+    NoticeKind.METHOD_FAILED: "defect",
+    NoticeKind.CALLBACK_FAILED: "defect",
+}
+"""What of an endpoint's notices is journaled, and as what; the others are journaled by the hub itself."""
 
 Given = TypeVar("Given")
 Checked = TypeVar("Checked")
@@ -153,7 +175,11 @@ class HubOutlet:
             return
         events = hub_events(event, session_id=self._session_id, wall=self._clock.wall(), channel=self._channel)
         for target, payload in events:
-            connection.send(target, payload)
+            try:
+                connection.send(target, payload)
+            except LocalProtocolError as error:
+                # Only an event that a script pushes can hold such a thing.
+                _log.warning("event %s cannot be sent: %s", target, error)
         if isinstance(event, SessionEnded):
             self._has_ended = True
             self._farewell = self._clock.call_at(self._clock.monotonic() + FAREWELL, self.finish)
@@ -205,7 +231,7 @@ class SessionHub(Hub):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._outlets: set[HubOutlet] = set()
+        self._connections: dict[str, HubContext] = {}
 
     def open_session(self, tenant: Tenant, agent: Agent, visit: Visit, outlet: HubOutlet) -> Session:
         """Make the session that a new connection asks for."""
@@ -220,6 +246,7 @@ class SessionHub(Hub):
         visit = visit_of(connection)
         outlet = HubOutlet(connection, self._clock, self.channel)
         connection.items["outlet"] = outlet
+        self._connections[connection.connection_id] = connection
         if visit.admission is None:
             self._turn_away(connection, AUTH_FAILED, visit.refused)
             return
@@ -239,12 +266,12 @@ class SessionHub(Hub):
             self._open(connection, tenant, visit, outlet)
         if outlet.session is None:
             return
-        self._outlets.add(outlet)
         expires_at = visit.admission.identity.expires_at
         if expires_at is not None and tenant.file.fidelity.on_token_expiry == "error":
             outlet.expire_at(expires_at)
 
     async def on_disconnected(self, connection: HubContext, error: Exception | None) -> None:
+        self._connections.pop(connection.connection_id, None)
         visit, outlet = visit_of(connection), outlet_of(connection)
         session = outlet.session
         if visit.admission is not None:
@@ -256,13 +283,38 @@ class SessionHub(Hub):
                 connectionId=connection.connection_id,
                 message=str(error) if error is not None else "closed in order",
             )
-        self._outlets.discard(outlet)
         outlet.lose()
 
     def finish(self) -> None:
         """Close at once every connection whose session has ended."""
-        for outlet in tuple(self._outlets):
-            outlet.finish()
+        for connection in tuple(self._connections.values()):
+            outlet_of(connection).finish()
+
+    def notify(self, notice: Notice) -> None:
+        """Write what the hub's endpoint has noticed into the journal of the connection's tenant."""
+        kind = _NOTICES.get(notice.kind)
+        connection = self._connections.get(notice.connection_id)
+        if kind is None:
+            return
+        message = notice.detail
+        if notice.error is not None:
+            message = f"{message}: {type(notice.error).__name__}: {notice.error}"
+        if kind == "defect":
+            _log.error("hub: %s", message, exc_info=notice.error)
+        if connection is not None:
+            self._note(connection, kind, message=message)
+
+    def check(self, connection: HubContext, check: Callable[[Given], Checked], given: Given) -> Checked:
+        """`check(given)`; what is wrong with the argument goes to the client and into the journal.
+
+        Raises:
+            HubException: with the text of the ArgumentError, as the error of this invocation.
+        """
+        try:
+            return check(given)
+        except ArgumentError as error:
+            self._note(connection, "method.refused", message=str(error))
+            raise HubException(str(error)) from error
 
     def note_method(self, connection: HubContext, target: str, **details: Any) -> None:
         """Write a call of the client into the journal."""
@@ -273,11 +325,16 @@ class SessionHub(Hub):
         self._note(connection, "lint", rule=rule, message=message)
 
     def _note(self, connection: HubContext, kind: str, **details: Any) -> None:
-        session = outlet_of(connection).session
-        if (admission := visit_of(connection).admission) is not None and session is not None:
-            admission.tenant.journal.append(
-                kind, tenant_id=admission.tenant.id, call_id=session.id, t=round(session.t, 3), **details
-            )
+        admission, session = visit_of(connection).admission, outlet_of(connection).session
+        if admission is None:
+            return
+        admission.tenant.journal.append(
+            kind,
+            tenant_id=admission.tenant.id,
+            call_id=session.id if session is not None else None,
+            t=round(session.t, 3) if session is not None else None,
+            **details,
+        )
 
     # --- getting a session --------------------------------------------------------------------------------------
 
@@ -352,15 +409,3 @@ def outlet_of(connection: HubContext) -> HubOutlet:
     outlet = connection.items["outlet"]
     assert isinstance(outlet, HubOutlet)
     return outlet
-
-
-def checked(check: Callable[[Given], Checked], given: Given) -> Checked:
-    """`check(given)`; what is wrong with the argument is shown to the client, as an error of the invocation.
-
-    Raises:
-        HubException: with the text of the ArgumentError.
-    """
-    try:
-        return check(given)
-    except ArgumentError as error:
-        raise HubException(str(error)) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from voisnap_mock.cloud.session_hub import HubOutlet, SessionHub, Visit, checked, outlet_of
+from voisnap_mock.cloud.session_hub import HubOutlet, SessionHub, Visit, outlet_of
 from voisnap_mock.cloud.tenants import Agent, Tenant
 from voisnap_mock.cloud.wire import client_end_reason, one_digit, whole_samples
 from voisnap_mock.engine.events import AudioArrived, DigitPressed, HangupRequested, ReconnectionRequested
@@ -30,7 +30,7 @@ class VoiceHub(SessionHub):
         """Caller audio: PCM s16le mono at 16 kHz, any number of whole samples."""
         outlet = outlet_of(connection)
         if len(audio) & 1:
-            checked(whole_samples, audio)
+            self.check(connection, whole_samples, audio)
         if not outlet.has_heard:
             outlet.has_heard = True
             if audio[:4] == b"RIFF" and audio[8:12] == b"WAVE":
@@ -46,12 +46,12 @@ class VoiceHub(SessionHub):
     @hub_method(name="SendDtmfAsync")
     def send_dtmf(self, connection: HubContext, digit: str) -> None:
         self.note_method(connection, "SendDtmfAsync", digit=digit)
-        outlet_of(connection).receive(DigitPressed(checked(one_digit, digit)))
+        outlet_of(connection).receive(DigitPressed(self.check(connection, one_digit, digit)))
 
     @hub_method(name="EndSessionAsync")
     def end_session(self, connection: HubContext, reason: str) -> None:
         self.note_method(connection, "EndSessionAsync", reason=reason)
-        outlet_of(connection).receive(HangupRequested(checked(client_end_reason, reason)))
+        outlet_of(connection).receive(HangupRequested(self.check(connection, client_end_reason, reason)))
 
     @hub_method(name="RequestReconnectionAsync")
     def request_reconnection(self, connection: HubContext) -> None:
