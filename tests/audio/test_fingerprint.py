@@ -189,6 +189,21 @@ def test_unknown_speech_is_not_heard(order: Say) -> None:
     assert hear(utterance(voice(order.text))) == ()
 
 
+LONG = Say("please book a table for four people on friday evening and send me a message when the problem is fixed")
+ONE_WORD_OTHER = tuple(
+    Say(LONG.text.replace(word, other))
+    for word, other in (("friday", "wednesday"), ("table", "guitar"), ("message", "letter"), ("problem", "kitchen"))
+)
+
+
+@pytest.mark.parametrize("order", ONE_WORD_OTHER, ids=lambda order: order.text[14:])
+def test_a_long_sentence_with_one_other_word_is_not_the_known_one(order: Say) -> None:
+    said = {each.text: each.pcm for each in say_all(LONG, *ONE_WORD_OTHER)}
+    index = KnownRecordings.of([Recording("long.wav", LONG.text, said[LONG.text].tobytes())])
+    assert texts(hear(utterance(said[LONG.text]), index)) == [LONG.text]
+    assert hear(utterance(said[order.text]), index) == ()
+
+
 def swelling_chord() -> Samples:
     turns = np.arange(10 * RATE) / RATE
     chord = sum(np.sin(2 * np.pi * hertz * turns) for hertz in (262, 330, 392, 523))
