@@ -11,38 +11,43 @@ import asyncio
 import inspect
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote, urlsplit, urlunsplit
+from typing import Any, Final, Self, TypeAlias
 
-import msgspec
-
-from voisnap_mock.signalr.binder import Signature
-from voisnap_mock.signalr.client_transports import ClientTransport, WebSocketTransport
-from voisnap_mock.signalr.connection import ConnectionFailed, ConnectionLimits, HubConnection, HubEvent, Role, State
-from voisnap_mock.signalr.errors import ConnectionClosed, HandshakeError, HubError, NegotiationError, SignalRError
-from voisnap_mock.signalr.http_client import request
+from voisnap_mock.signalr.binder import Signature, convert
+from voisnap_mock.signalr.client_session import Session, SessionPlan, without_query
+from voisnap_mock.signalr.connection import ConnectionLimits
+from voisnap_mock.signalr.errors import BindingError, ConnectionClosed, HubError, SignalRError
+from voisnap_mock.signalr.messagepack import MessagePackHubProtocol
 from voisnap_mock.signalr.messages import (
     VOID,
     BindingFailure,
-    Close,
+    CancelInvocation,
     Completion,
-    HandshakeResponse,
     HubMessage,
     Invocation,
+    StreamInvocation,
+    StreamItem,
 )
-from voisnap_mock.signalr.protocols import JsonHubProtocol
+from voisnap_mock.signalr.protocols import HubProtocol, JsonHubProtocol
 from voisnap_mock.signalr.tasks import Clock, LoopClock, Tasks
+from voisnap_mock.signalr.transports import Transport
 
 logger = logging.getLogger(__name__)
 
-AccessToken = str | Callable[[], str | Awaitable[str]]
-Handler = Callable[..., object]
+AccessToken: TypeAlias = str | Callable[[], str | Awaitable[str]]
+Handler: TypeAlias = Callable[..., object]
 
-_CLIENT_LIMITS = ConnectionLimits(max_message_bytes=None)
-_MAX_REDIRECTS = 100
+RECONNECT_DELAYS: Final = (0.0, 2.0, 10.0, 30.0)
+"""Seconds before each try of `automatic_reconnect`, as the JavaScript client has them."""
+
+_CLIENT_LIMITS: Final = ConnectionLimits(max_message_bytes=None)
+_PROTOCOLS: Final[dict[str, Callable[[], HubProtocol]]] = {
+    "json": JsonHubProtocol,
+    "messagepack": MessagePackHubProtocol,
+}
 
 
 class HubClient:
@@ -50,12 +55,20 @@ class HubClient:
 
     Args:
         url: of the hub, `http`, `https`, `ws` or `wss`; its query is kept.
-        access_token: sent as a Bearer header with every request; a callable is asked for each connection.
+        access_token: sent as a Bearer header with every request; a callable is asked for each.
         headers: sent with every request.
-        skip_negotiation: open the WebSocket directly.
-        clock: for keep-alive and time-outs; by default the event loop's.
+        skip_negotiation: open a WebSocket directly.
+        transports: wanted, in this order.
+        protocol: `json` or `messagepack`.
+        automatic_reconnect: seconds before each try to connect again after a loss, for example `RECONNECT_DELAYS`;
+            empty for never. A Close message without `allowReconnect` is obeyed.
+        stateful_reconnect: ask the server to carry a connection on over a new WebSocket after a loss.
+        clock: for keep-alive, time-outs and delays; by default the event loop's.
         limits: keep-alive and time-outs.
         tls: how to trust an `https` server.
+
+    Attributes:
+        connection_id: as the server knows it, changed by automatic reconnect; None without negotiate.
     """
 
     def __init__(
@@ -65,6 +78,10 @@ class HubClient:
         access_token: AccessToken | None = None,
         headers: Mapping[str, str] | None = None,
         skip_negotiation: bool = False,
+        transports: Sequence[Transport] = tuple(Transport),
+        protocol: str = "json",
+        automatic_reconnect: Sequence[float] = (),
+        stateful_reconnect: bool = False,
         clock: Clock | None = None,
         limits: ConnectionLimits = _CLIENT_LIMITS,
         tls: ssl.SSLContext | None = None,
@@ -72,30 +89,41 @@ class HubClient:
         scheme, _, rest = url.partition("://")
         http_scheme = {"ws": "http", "wss": "https"}.get(scheme, scheme)
         if http_scheme not in ("http", "https") or not rest:
-            raise ValueError(f"{_without_query(url)!r} is no address of a hub: expected http://host:port/path")
+            raise ValueError(f"{without_query(url)!r} is no address of a hub: expected http://host:port/path")
+        if protocol not in _PROTOCOLS:
+            raise ValueError(f"protocol {protocol!r} is unknown: expected {' or '.join(_PROTOCOLS)}")
         self._url = f"{http_scheme}://{rest}"
         self._access_token = access_token
-        self._headers = dict(headers or {})
-        self._skip_negotiation = skip_negotiation
+        self._own_headers = dict(headers or {})
+        self._delays = tuple(automatic_reconnect)
         self._clock: Clock = clock or LoopClock()
-        self._limits = limits
-        self._tls = tls
+        self._plan = SessionPlan(
+            url=self._url,
+            headers=self._headers,
+            protocol=_PROTOCOLS[protocol](),
+            transports=tuple(transports),
+            skip_negotiation=skip_negotiation,
+            stateful=stateful_reconnect,
+            limits=limits,
+            clock=self._clock,
+            tls=tls,
+            types=self,
+        )
         self._handlers: dict[str, list[Handler]] = {}
         self._signatures: dict[str, Signature] = {}
-        self._calls: dict[str, tuple[asyncio.Future[Any], Any]] = {}
+        self._on_reconnecting: list[Handler] = []
+        self._on_reconnected: list[Handler] = []
+        self._calls: dict[str, asyncio.Future[object]] = {}
+        self._streams: dict[str, asyncio.Queue[object]] = {}
         self._last_id = 0
-        self._connection: HubConnection | None = None
-        self._transport: ClientTransport | None = None
+        self._session: Session | None = None
         self._tasks = Tasks(self._task_failed)
-        self._wake = asyncio.Event()
-        self._opened: asyncio.Future[None] | None = None
         self._over = asyncio.Event()
         self._error: ConnectionClosed | None = None
         self.connection_id: str | None = None
 
     def __repr__(self) -> str:
-        state = "not connected" if self._connection is None else self._connection.state.name
-        return f"<HubClient {_without_query(self._url)} {state}>"
+        return f"<HubClient {without_query(self._url)} {'open' if self.is_open else 'not open'}>"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -106,9 +134,9 @@ class HubClient:
     ) -> None:
         await self.stop()
 
-    # --- public face
+    # --- what the server may call
 
-    def on(self, target: str, handler: Handler, *kinds: type) -> None:
+    def on(self, target: str, handler: Handler, *kinds: Any) -> None:
         """Call `handler` when the server calls `target`; matched without regard to case.
 
         What the handler returns is the answer when the server wants one. A coroutine function runs in a task.
@@ -121,9 +149,28 @@ class HubClient:
         if kinds:
             self._signatures[name] = Signature(tuple(f"argument{n}" for n in range(1, len(kinds) + 1)), kinds)
 
+    def on_reconnecting(self, handler: Handler) -> None:
+        """Call `handler(error)` when the connection is lost and will be tried again."""
+        self._on_reconnecting.append(handler)
+
+    def on_reconnected(self, handler: Handler) -> None:
+        """Call `handler(connection_id)` when a lost connection has been replaced by a new one."""
+        self._on_reconnected.append(handler)
+
+    def signature(self, target: str) -> Signature | None:
+        """See `protocols.Types`."""
+        return self._signatures.get(target.lower())
+
+    # --- the connection
+
     @property
     def is_open(self) -> bool:
-        return self._connection is not None and self._connection.state is State.OPEN and not self._over.is_set()
+        return self._session is not None and self._session.is_open and not self._over.is_set()
+
+    @property
+    def transport(self) -> Transport | None:
+        """Which one carries the connection."""
+        return None if self._session is None else self._session.transport
 
     @property
     def closed(self) -> Awaitable[None]:
@@ -132,7 +179,7 @@ class HubClient:
         Raises (when awaited):
             ConnectionClosed: it ended with an error, or was lost.
         """
-        return _Closed(self)
+        return _Closed(self._over, lambda: self._error)
 
     async def start(self) -> None:
         """Negotiate, connect and shake hands.
@@ -143,89 +190,76 @@ class HubClient:
             ConnectionClosed: the connection broke on the way.
             OSError: there is no server.
         """
-        if self._connection is not None:
-            raise RuntimeError("a HubClient connects once; make a new one")
-        headers = await self._request_headers()
-        url = self._url
-        if not self._skip_negotiation:
-            url, headers = await self._negotiate(url, headers)
-        transport = WebSocketTransport(url, headers=headers, tls=self._tls)
-        await transport.open()
-        self._transport = transport
-        now = self._clock.monotonic()
-        self._connection = HubConnection(
-            Role.CLIENT, [JsonHubProtocol()], now=now, types=_ClientTypes(self), limits=self._limits
-        )
-        self._opened = asyncio.get_running_loop().create_future()
-        self._wake.set()
-        self._tasks.start(self._write())
-        self._tasks.start(self._read())
-        self._tasks.start(self._keep_time())
+        if self._session is not None:
+            raise RuntimeError("a HubClient is started once; make a new one")
         try:
-            await self._opened
+            carried = await self._connect()
         except BaseException:
-            await self._shut()
+            self._over.set()
+            await self._tasks.close()
             raise
+        self._tasks.start(self._stay(carried))
 
     async def stop(self) -> None:
         """Say Close and disconnect; does nothing on a connection that is over."""
-        connection, transport = self._connection, self._transport
-        if connection is not None and transport is not None and connection.state is State.OPEN:
-            connection.send(Close(), self._clock.monotonic())
-            with suppress(SignalRError, OSError):
-                while data := connection.bytes_to_send():
-                    await transport.send(data, binary=self._is_binary)
-        self._end(None)
-        await self._shut()
+        self._finish(None)
+        if self._session is not None:
+            await self._session.close()
+        await self._tasks.close()
 
-    async def invoke(self, target: str, *arguments: object, expect: Any = object) -> Any:
-        """Call a hub method and wait for its result.
-
-        Args:
-            expect: the result's type, for example `bytes` or a dataclass; by default a plain decoded value.
-
-        Raises:
-            HubError: the server answered with an error.
-            ConnectionClosed: the connection ended before the answer.
-        """
-        self._last_id += 1
-        invocation_id = str(self._last_id)
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._calls[invocation_id] = (answer, expect)
+    async def _connect(self) -> asyncio.Task[ConnectionClosed | None]:
+        """Open a session; returns the task that carries it."""
+        session = Session(self._plan, self._take)
+        self._session = session
+        await session.open()
+        carried = asyncio.get_running_loop().create_task(session.run())
         try:
-            self._send(Invocation(target, arguments, invocation_id))
-            return await answer
+            await session.shaken()
+        except BaseException:
+            carried.cancel()
+            with suppress(asyncio.CancelledError):
+                await carried
+            await session.disconnect()
+            raise
+        self.connection_id = session.connection_id
+        return carried
+
+    async def _stay(self, carried: asyncio.Task[ConnectionClosed | None]) -> None:
+        """Until the connection is over for good, connect again as often as may be."""
+        try:
+            while True:
+                error = await carried
+                assert self._session is not None
+                await self._session.disconnect()
+                again = error is not None and (error.lost or error.allow_reconnect)
+                if not again or not self._delays or self._over.is_set():
+                    self._finish(error)
+                    return
+                assert error is not None
+                self._fail_calls(error)
+                self._tell(self._on_reconnecting, error)
+                replaced = await self._reconnect()
+                if replaced is None:
+                    self._finish(error)
+                    return
+                carried = replaced
+                self._tell(self._on_reconnected, self.connection_id)
         finally:
-            self._calls.pop(invocation_id, None)
+            carried.cancel()
 
-    async def send(self, target: str, *arguments: object) -> None:
-        """Call a hub method without waiting for anything but the connection's readiness to take more.
+    async def _reconnect(self) -> asyncio.Task[ConnectionClosed | None] | None:
+        for delay in self._delays:
+            await self._clock.sleep_until(self._clock.monotonic() + delay)
+            if self._over.is_set():
+                return None
+            try:
+                return await self._connect()
+            except (SignalRError, OSError) as error:
+                logger.debug("could not connect again: %s", error)
+        return None
 
-        Raises:
-            ConnectionClosed: the connection is over.
-        """
-        self._send(Invocation(target, arguments))
-        await asyncio.sleep(0)
-
-    # --- inside
-
-    def _send(self, message: HubMessage) -> None:
-        connection = self._connection
-        if connection is None or connection.state is not State.OPEN or self._over.is_set():
-            raise self._error or ConnectionClosed("the connection is not open")
-        connection.send(message, self._clock.monotonic())
-        self._wake.set()
-
-    @property
-    def _is_binary(self) -> bool:
-        connection = self._connection
-        assert connection is not None
-        assert connection.protocol is not None
-        # The handshake request is text whatever follows, but a server takes it in either kind of frame.
-        return connection.protocol.transfer_format == "Binary"
-
-    async def _request_headers(self) -> dict[str, str]:
-        headers = dict(self._headers)
+    async def _headers(self) -> dict[str, str]:
+        headers = dict(self._own_headers)
         token = self._access_token
         if callable(token):
             given = token()
@@ -234,113 +268,149 @@ class HubClient:
             headers["Authorization"] = f"Bearer {token}"
         return headers
 
-    async def _negotiate(self, url: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
-        """Follows redirects; returns where and with which headers to connect."""
-        for _ in range(_MAX_REDIRECTS):
-            response = await request("POST", _with_negotiate(url), headers=headers, tls=self._tls)
-            if response.status != 200:
-                raise NegotiationError(
-                    f"negotiate at {_without_query(url)} was answered with HTTP status {response.status}",
-                    status=response.status,
-                    body=response.body,
-                )
-            try:
-                answer = msgspec.json.decode(response.body, type=_NegotiateAnswer)
-            except msgspec.DecodeError as error:
-                raise NegotiationError(f"negotiate was answered with no JSON object: {error}", status=200) from error
-            if answer.error:
-                raise NegotiationError(answer.error, status=200, body=response.body)
-            if answer.url:
-                url = answer.url
-                if answer.access_token:
-                    headers = headers | {"Authorization": f"Bearer {answer.access_token}"}
-                continue
-            token = answer.connection_token or answer.connection_id
-            if not token:
-                raise NegotiationError("negotiate was answered without a connection id", status=200)
-            self.connection_id = answer.connection_id
-            return _with_parameter(url, "id", token), headers
-        raise NegotiationError(f"negotiate was redirected more than {_MAX_REDIRECTS} times")
+    def _finish(self, error: ConnectionClosed | None) -> None:
+        if not self._over.is_set():
+            self._error = error
+            self._over.set()
+            self._fail_calls(error or ConnectionClosed("the connection was closed"))
 
-    async def _write(self) -> None:
-        connection, transport = self._connection, self._transport
-        assert connection is not None
-        assert transport is not None
+    def _fail_calls(self, reason: ConnectionClosed) -> None:
+        for answer in self._calls.values():
+            if not answer.done():
+                answer.set_exception(ConnectionClosed(str(reason), error=reason.error))
+        for stream in self._streams.values():
+            stream.put_nowait(ConnectionClosed(str(reason), error=reason.error))
+
+    def _task_failed(self, error: BaseException) -> None:
+        logger.error("a task of the hub client failed", exc_info=error)
+        self._finish(ConnectionClosed(f"the client failed: {type(error).__name__}: {error}"))
+
+    # --- calling the server
+
+    async def invoke(self, target: str, *arguments: object, expect: Any = object) -> Any:
+        """Call a hub method and wait for its result.
+
+        Args:
+            arguments: an async iterable among them is uploaded as a stream.
+            expect: the result's type, for example `bytes` or a dataclass; by default a plain decoded value.
+
+        Raises:
+            HubError: the server answered with an error, or with another type.
+            ConnectionClosed: the connection ended before the answer.
+        """
+        invocation_id = self._new_id()
+        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        plain, uploads = self._split(arguments)
+        self._calls[invocation_id] = answer
         try:
+            self._send(Invocation(target, plain, invocation_id, tuple(uploads)))
+            self._upload(uploads)
+            value = await answer
+        finally:
+            self._calls.pop(invocation_id, None)
+        return _expected(value, expect, f"The result of '{target}'")
+
+    async def send(self, target: str, *arguments: object) -> None:
+        """Call a hub method without an answer.
+
+        Raises:
+            ConnectionClosed: the connection is over.
+        """
+        plain, uploads = self._split(arguments)
+        self._send(Invocation(target, plain, None, tuple(uploads)))
+        self._upload(uploads)
+        await asyncio.sleep(0)
+
+    async def stream(self, target: str, *arguments: object, expect: Any = object) -> AsyncIterator[Any]:
+        """Call a streaming hub method; leaving the loop early cancels the stream at the server.
+
+        Items that are not read yet are kept, however many.
+
+        Raises:
+            HubError: the server ended the stream with an error.
+            ConnectionClosed: the connection ended before.
+        """
+        invocation_id = self._new_id()
+        items: asyncio.Queue[object] = asyncio.Queue()
+        plain, uploads = self._split(arguments)
+        self._streams[invocation_id] = items
+        ended = False
+        try:
+            self._send(StreamInvocation(target, plain, invocation_id, tuple(uploads)))
+            self._upload(uploads)
             while True:
-                await self._wake.wait()
-                self._wake.clear()
-                while data := connection.bytes_to_send():
-                    await transport.send(data, binary=self._is_binary)
-        except (SignalRError, OSError):
-            # The reader learns of it too, and knows more.
-            return
-
-    async def _read(self) -> None:
-        connection, transport = self._connection, self._transport
-        assert connection is not None
-        assert transport is not None
-        try:
-            while not self._over.is_set():
-                data = await transport.receive()
-                if not data:
-                    self._end(ConnectionClosed("the server closed the transport without a Close message"))
+                item = await items.get()
+                if isinstance(item, SignalRError):
+                    ended = True
+                    raise item
+                if item is VOID:
+                    ended = True
                     return
-                for event in connection.receive_bytes(data, self._clock.monotonic()):
-                    self._take(event)
-                if connection.unsent_bytes:
-                    self._wake.set()
-        except (SignalRError, OSError) as error:
-            closed = error if isinstance(error, ConnectionClosed) else ConnectionClosed(str(error))
-            self._end(closed)
+                yield _expected(item, expect, f"An item of '{target}'")
+        finally:
+            self._streams.pop(invocation_id, None)
+            if not ended and self.is_open:
+                self._send(CancelInvocation(invocation_id))
 
-    async def _keep_time(self) -> None:
-        connection = self._connection
-        assert connection is not None
-        while (at := connection.next_deadline()) is not None:
-            await self._clock.sleep_until(at)
-            for event in connection.handle_deadline(self._clock.monotonic()):
-                self._take(event)
-            if connection.unsent_bytes:
-                self._wake.set()
+    def _new_id(self) -> str:
+        self._last_id += 1
+        return str(self._last_id)
 
-    def _take(self, event: HubEvent) -> None:
-        match event:
-            case HandshakeResponse():
-                assert self._opened is not None
-                self._opened.set_result(None)
-            case ConnectionFailed(error):
-                if self._opened is not None and not self._opened.done():
-                    self._opened.set_exception(HandshakeError(error.detail))
-                self._end(ConnectionClosed(str(error)))
-            case Close():
-                if event.error or event.allow_reconnect:
-                    text = (
-                        f"Server returned an error on close: {event.error}" if event.error else "closed by the server"
-                    )
-                    self._end(ConnectionClosed(text, error=event.error, allow_reconnect=event.allow_reconnect))
-                else:
-                    self._end(None)
+    def _send(self, message: HubMessage) -> None:
+        if self._session is None or self._over.is_set():
+            raise self._error or ConnectionClosed("the connection is not open")
+        self._session.send(message)
+
+    def _split(self, arguments: tuple[object, ...]) -> tuple[tuple[object, ...], dict[str, AsyncIterable[object]]]:
+        """Plain arguments, and streams to upload by new ids."""
+        plain = tuple(argument for argument in arguments if not isinstance(argument, AsyncIterable))
+        uploads = {self._new_id(): argument for argument in arguments if isinstance(argument, AsyncIterable)}
+        return plain, uploads
+
+    def _upload(self, uploads: dict[str, AsyncIterable[object]]) -> None:
+        for stream_id, items in uploads.items():
+            self._tasks.start(self._upload_one(stream_id, items))
+
+    async def _upload_one(self, stream_id: str, items: AsyncIterable[object]) -> None:
+        error: str | None = None
+        try:
+            async for item in items:
+                self._send(StreamItem(stream_id, item))
+                await asyncio.sleep(0)
+        except (asyncio.CancelledError, ConnectionClosed):
+            return
+        except Exception as failure:  # noqa: BLE001 - the outermost frame of a user's iterator
+            error = f"{type(failure).__name__}: {failure}"
+        self._reply(Completion(stream_id, error=error))
+
+    # --- what comes
+
+    def _take(self, message: HubMessage) -> None:
+        match message:
             case Completion():
-                self._complete(event)
-            case BindingFailure():
-                if not event.target and event.invocation_id in self._calls:
-                    self._calls[event.invocation_id][0].set_exception(HubError(event.detail))
-                else:
-                    logger.warning("arguments of %s do not fit: %s", event.target, event.detail)
-                    if event.invocation_id is not None:
-                        self._reply(Completion(event.invocation_id, error=event.detail))
+                self._complete(message)
+            case StreamItem():
+                if (stream := self._streams.get(message.invocation_id)) is not None:
+                    stream.put_nowait(message.item)
             case Invocation():
-                self._call_handlers(event)
+                self._call_handlers(message)
+            case BindingFailure():
+                logger.warning("arguments of %s do not fit: %s", message.target, message.detail)
+                if message.invocation_id is not None:
+                    self._reply(Completion(message.invocation_id, error=message.detail))
             case _:
                 pass
 
     def _complete(self, completion: Completion) -> None:
-        answer, _ = self._calls.get(completion.invocation_id, (None, None))
+        error = None if completion.error is None else HubError(completion.error)
+        if (stream := self._streams.get(completion.invocation_id)) is not None:
+            stream.put_nowait(error or VOID)
+            return
+        answer = self._calls.get(completion.invocation_id)
         if answer is None or answer.done():
             return
-        if completion.error is not None:
-            answer.set_exception(HubError(completion.error))
+        if error is not None:
+            answer.set_exception(error)
         else:
             answer.set_result(None if completion.result is VOID else completion.result)
 
@@ -350,7 +420,6 @@ class HubClient:
             logger.debug("no handler for %s", invocation.target)
             if invocation.invocation_id is not None:
                 self._reply(Completion(invocation.invocation_id, error="Client didn't provide a result."))
-            return
         for handler in handlers:
             try:
                 result = handler(*invocation.arguments)
@@ -358,11 +427,11 @@ class HubClient:
                 self._handler_failed(invocation, error)
                 continue
             if inspect.isawaitable(result):
-                self._tasks.start(self._finish(invocation, result))
+                self._tasks.start(self._await_handler(invocation, result))
             elif invocation.invocation_id is not None:
                 self._reply(Completion(invocation.invocation_id, result))
 
-    async def _finish(self, invocation: Invocation, result: Awaitable[object]) -> None:
+    async def _await_handler(self, invocation: Invocation, result: Awaitable[object]) -> None:
         try:
             value = await result
         except asyncio.CancelledError:
@@ -382,82 +451,38 @@ class HubClient:
         with suppress(ConnectionClosed):
             self._send(completion)
 
-    def _end(self, error: ConnectionClosed | None) -> None:
-        if self._over.is_set():
-            return
-        self._error = error
-        self._over.set()
-        if self._connection is not None:
-            self._connection.lose_transport()
-        reason = error or ConnectionClosed("the connection was closed")
-        if self._opened is not None and not self._opened.done():
-            self._opened.set_exception(reason)
-        for answer, _ in self._calls.values():
-            if not answer.done():
-                answer.set_exception(ConnectionClosed(str(reason), error=reason.error))
-        if self._transport is not None:
-            self._tasks.start(self._close_transport(self._transport))
-
-    async def _close_transport(self, transport: ClientTransport) -> None:
-        with suppress(SignalRError, OSError):
-            await transport.close()
-
-    async def _shut(self) -> None:
-        if self._transport is not None:
-            await self._close_transport(self._transport)
-        await self._tasks.close()
-
-    def _task_failed(self, error: BaseException) -> None:
-        logger.error("a task of the hub client failed", exc_info=error)
-        self._end(ConnectionClosed(f"the client failed: {type(error).__name__}: {error}"))
+    def _tell(self, handlers: list[Handler], news: object) -> None:
+        for handler in handlers:
+            try:
+                result = handler(news)
+            except Exception as error:
+                logger.error("a handler of reconnecting failed", exc_info=error)
+                continue
+            if inspect.isawaitable(result):
+                self._tasks.start(_until_done(result))
 
 
-class _NegotiateAnswer(msgspec.Struct, rename="camel"):
-    connection_id: str | None = None
-    connection_token: str | None = None
-    url: str | None = None
-    access_token: str | None = None
-    error: str | None = None
+async def _until_done(result: Awaitable[object]) -> None:
+    await result
 
 
-class _ClientTypes:
-    def __init__(self, client: HubClient) -> None:
-        self._client = client
-
-    def signature(self, target: str) -> Signature | None:
-        return self._client._signatures.get(target.lower())
-
-    def item_type(self, stream_id: str) -> Any:
-        return object
-
-    def result_type(self, invocation_id: str) -> Any:
-        _, kind = self._client._calls.get(invocation_id, (None, object))
-        return kind
+def _expected(value: object, kind: Any, what: str) -> Any:
+    if kind is object:
+        return value
+    try:
+        return convert(value, kind, what)
+    except BindingError as error:
+        raise HubError(error.detail) from error
 
 
 class _Closed:
-    def __init__(self, client: HubClient) -> None:
-        self._client = client
+    def __init__(self, over: asyncio.Event, error: Callable[[], ConnectionClosed | None]) -> None:
+        self._over = over
+        self._error = error
 
     def __await__(self) -> Generator[Any, None, None]:
-        yield from self._client._over.wait().__await__()
-        if self._client._error is not None:
-            error = self._client._error
-            raise ConnectionClosed(str(error), error=error.error, allow_reconnect=error.allow_reconnect)
-
-
-def _with_negotiate(url: str) -> str:
-    parts = urlsplit(url)
-    query = parts.query if "negotiateVersion=" in parts.query else f"{parts.query}&negotiateVersion=1".lstrip("&")
-    return urlunsplit(parts._replace(path=parts.path.rstrip("/") + "/negotiate", query=query, fragment=""))
-
-
-def _with_parameter(url: str, name: str, value: str) -> str:
-    parts = urlsplit(url)
-    query = f"{parts.query}&{name}={quote(value, safe='')}".lstrip("&")
-    return urlunsplit(parts._replace(query=query, fragment=""))
-
-
-def _without_query(url: str) -> str:
-    """For messages: a query may hold a token."""
-    return url.partition("?")[0]
+        yield from self._over.wait().__await__()
+        if (error := self._error()) is not None:
+            raise ConnectionClosed(
+                str(error), error=error.error, allow_reconnect=error.allow_reconnect, lost=error.lost
+            )

@@ -1,12 +1,18 @@
-"""What carries a HubClient's bytes."""
+"""What carries a HubClient's bytes: WebSockets, Server-Sent Events with POST, long polling with POST."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Any, Final, Protocol, TypeAlias
 
 from voisnap_mock.signalr.errors import ConnectionClosed, NegotiationError
+from voisnap_mock.signalr.http_client import open_request, request
+from voisnap_mock.signalr.transports import SseReader, Transport
+
+Headers: TypeAlias = Callable[[], Awaitable[dict[str, str]]]
 
 
 class ClientTransport(Protocol):
@@ -16,11 +22,16 @@ class ClientTransport(Protocol):
         """Connect.
 
         Raises:
-            NegotiationError: the server refused; OSError: there is no server.
+            NegotiationError: the server refused.
+            OSError: there is no server.
         """
         ...
 
-    async def send(self, data: bytes, *, binary: bool) -> None: ...
+    async def send(self, data: bytes, *, binary: bool) -> None:
+        """Raises:
+        ConnectionClosed: the connection is over.
+        """
+        ...
 
     async def receive(self) -> bytes:
         """The next piece; empty when the server has ended the transport in order.
@@ -36,22 +47,22 @@ class ClientTransport(Protocol):
 class WebSocketTransport:
     """WebSockets, by the `websockets` library."""
 
-    def __init__(self, url: str, *, headers: Mapping[str, str], tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str, *, headers: Headers, tls: ssl.SSLContext | None = None) -> None:
         scheme, _, rest = url.partition("://")
-        self._url = f"{ {'http': 'ws', 'https': 'wss'}.get(scheme, scheme) }://{rest}"
+        self._url = f"{'wss' if scheme == 'https' else 'ws'}://{rest}"
         self._headers = headers
         self._tls = tls
         self._socket: Any = None
 
     async def open(self) -> None:
         from websockets.asyncio.client import connect
-        from websockets.exceptions import InvalidHandshake, InvalidStatus
+        from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
 
         tls: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls}
         try:
             self._socket = await connect(
                 self._url,
-                additional_headers=dict(self._headers),
+                additional_headers=await self._headers(),
                 compression=None,
                 max_size=None,
                 ping_interval=None,
@@ -66,7 +77,7 @@ class WebSocketTransport:
                 status=response.status_code,
                 body=bytes(response.body or b""),
             ) from error
-        except InvalidHandshake as error:
+        except (InvalidHandshake, InvalidMessage) as error:
             raise NegotiationError(f"the WebSocket could not be opened: {error}") from error
 
     async def send(self, data: bytes, *, binary: bool) -> None:
@@ -92,3 +103,103 @@ class WebSocketTransport:
     async def close(self) -> None:
         if self._socket is not None:
             await self._socket.close()
+
+
+async def _post(url: str, data: bytes, headers: Headers, tls: ssl.SSLContext | None) -> None:
+    try:
+        answer = await request("POST", url, headers=await headers(), body=data, tls=tls)
+    except OSError as error:
+        raise ConnectionClosed(f"the server cannot be reached: {error}") from error
+    if answer.status != 200:
+        raise ConnectionClosed(f"the server took no data: HTTP status {answer.status} {answer.body[:200]!r}")
+
+
+class EventStreamTransport:
+    """Server-Sent Events from the server, POST requests to it."""
+
+    def __init__(self, url: str, *, headers: Headers, tls: ssl.SSLContext | None = None) -> None:
+        self._url = url
+        self._headers = headers
+        self._tls = tls
+        self._exit = AsyncExitStack()
+        self._chunks: AsyncIterator[bytes] | None = None
+        self._reader = SseReader()
+        self._events: deque[bytes] = deque()
+
+    async def open(self) -> None:
+        headers = {**await self._headers(), "Accept": "text/event-stream"}
+        stream = await self._exit.enter_async_context(open_request("GET", self._url, headers=headers, tls=self._tls))
+        if stream.status != 200:
+            await self.close()
+            raise NegotiationError(
+                f"the event stream was refused with HTTP status {stream.status}", status=stream.status
+            )
+        self._chunks = stream.chunks()
+
+    async def send(self, data: bytes, *, binary: bool) -> None:
+        await _post(self._url, data, self._headers, self._tls)
+
+    async def receive(self) -> bytes:
+        assert self._chunks is not None
+        try:
+            while not self._events:
+                self._events.extend(self._reader.feed(await anext(self._chunks)))
+        except StopAsyncIteration:
+            return b""
+        except OSError as error:
+            raise ConnectionClosed(f"the event stream broke: {error}") from error
+        return self._events.popleft()
+
+    async def close(self) -> None:
+        with suppress(OSError):
+            await self._exit.aclose()
+
+
+class LongPollingTransport:
+    """One GET after the other from the server, POST requests to it."""
+
+    def __init__(self, url: str, *, headers: Headers, tls: ssl.SSLContext | None = None) -> None:
+        self._url = url
+        self._headers = headers
+        self._tls = tls
+        self._over = False
+
+    async def open(self) -> None:
+        answer = await request("GET", self._url, headers=await self._headers(), tls=self._tls)
+        if answer.status != 200:
+            raise NegotiationError(
+                f"the first poll was refused with HTTP status {answer.status}",
+                status=answer.status,
+                body=answer.body,
+            )
+
+    async def send(self, data: bytes, *, binary: bool) -> None:
+        await _post(self._url, data, self._headers, self._tls)
+
+    async def receive(self) -> bytes:
+        while True:
+            try:
+                answer = await request("GET", self._url, headers=await self._headers(), tls=self._tls)
+            except OSError as error:
+                raise ConnectionClosed(f"the poll broke: {error}") from error
+            if answer.status == 204:
+                self._over = True
+                return b""
+            if answer.status != 200:
+                self._over = True
+                raise ConnectionClosed(f"the poll was answered with HTTP status {answer.status}")
+            if answer.body:
+                return answer.body
+
+    async def close(self) -> None:
+        if not self._over:
+            self._over = True
+            with suppress(OSError):
+                await request("DELETE", self._url, headers=await self._headers(), tls=self._tls)
+
+
+TRANSPORTS: Final[dict[Transport, type[WebSocketTransport | EventStreamTransport | LongPollingTransport]]] = {
+    Transport.WEB_SOCKETS: WebSocketTransport,
+    Transport.SERVER_SENT_EVENTS: EventStreamTransport,
+    Transport.LONG_POLLING: LongPollingTransport,
+}

@@ -119,9 +119,13 @@ class ConnectionClosed(SignalRError):
     Attributes:
         error: the text of the server's Close message, if it gave one.
         allow_reconnect: whether the server invited the client to connect again.
+        lost: it ended without a Close message, so nobody forbade to connect again.
     """
 
-    def __init__(self, message: str, *, error: str | None = None, allow_reconnect: bool = False) -> None:
+    def __init__(
+        self, message: str, *, error: str | None = None, allow_reconnect: bool = False, lost: bool = False
+    ) -> None:
         self.error = error
         self.allow_reconnect = allow_reconnect
+        self.lost = lost
         super().__init__(message)
