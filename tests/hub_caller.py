@@ -15,7 +15,6 @@ from voisnap_mock.clock import SystemClock
 from voisnap_mock.journal import Journal, JournalEntry, JournalFilter
 from voisnap_mock.server import MockServer, Server
 from voisnap_mock.signalr import ConnectionClosed, HubClient
-from voisnap_mock.signalr.client_transports import WebSocketTransport
 
 EVENTS = (
     "SessionStarted",
@@ -43,6 +42,43 @@ def token_of(server: AnyServer, email: str = "dev@example.test", tenant: str = "
     return server.app.tokens.mint(User(email, "", tenant=tenant), server.app.clock.wall(), claims=claims)
 
 
+class Wire:
+    """A TCP relay to `server` that can be cut; a context manager."""
+
+    def __init__(self, server: AnyServer) -> None:
+        self._target = server.port
+        self._ends: list[asyncio.StreamWriter] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self.base_url = ""
+
+    async def __aenter__(self) -> Self:
+        self._listener = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        self.base_url = f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.close()
+        self.cut()
+        await asyncio.gather(*self._tasks)
+
+    def cut(self) -> None:
+        for end in self._ends:
+            end.transport.abort()
+
+    async def _relay(self, near_reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+        far_reader, far = await asyncio.open_connection("127.0.0.1", self._target)
+        self._ends += [near, far]
+        for reader, writer in ((near_reader, far), (far_reader, near)):
+            self._tasks.append(asyncio.create_task(self._forward(reader, writer)))
+
+    @staticmethod
+    async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+        writer.close()
+
+
 class HubCaller:
     """One connection to `/hubs/<hub>`.
 
@@ -50,10 +86,14 @@ class HubCaller:
         events: (target, payload) of all events so far; audio as bytes.
     """
 
-    def __init__(self, server: AnyServer, hub: str, *, token: str | None = None, **query: str) -> None:
+    def __init__(
+        self, server: AnyServer, hub: str, *, token: str | None = None, wire: Wire | None = None, **query: str
+    ) -> None:
         self.events: list[tuple[str, Any]] = []
         self._changed = asyncio.Condition()
-        url = f"{server.base_url}/hubs/{hub}?{urlencode(query)}"
+        self._wire = wire
+        base_url = server.base_url if wire is None else wire.base_url
+        url = f"{base_url}/hubs/{hub}?{urlencode(query)}"
         self.client = HubClient(url, access_token=token_of(server) if token is None else token)
         for target in EVENTS:
             self.client.on(target, self._keeper(target), *((bytes,) if target == "AudioReceived" else ()))
@@ -109,10 +149,9 @@ class HubCaller:
             await self.client.send("SendAudioAsync", base64.b64encode(pcm[at : at + piece]).decode())
 
     async def lose_connection(self) -> None:
-        """Cut the TCP connection without a word."""
-        transport = self.client._transport
-        assert isinstance(transport, WebSocketTransport)
-        transport._socket.transport.abort()
+        """Cut the TCP connection without a word; only for a caller that is connected by a `Wire`."""
+        assert self._wire is not None
+        self._wire.cut()
         with suppress(ConnectionClosed):
             await self.closed()
 

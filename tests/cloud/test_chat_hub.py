@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hub_caller import HubCaller, ServerFactory
+from hub_caller import HubCaller, ServerFactory, Wire
 
 from voisnap_mock.journal import JournalFilter
 from voisnap_mock.server import Server
@@ -18,9 +18,9 @@ from voisnap_mock.signalr import HubError
 FIFTEEN = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen."
 
 
-def clerk(server: Server, **query: str) -> HubCaller:
+def clerk(server: Server, wire: Wire | None = None, **query: str) -> HubCaller:
     query = {"agentId": "agt_clerk", "userName": "Ann", "metadata": json.dumps({"userId": "u1"})} | query
-    return HubCaller(server, "chat", **query)
+    return HubCaller(server, "chat", wire=wire, **query)
 
 
 async def test_a_chat_greets_answers_and_ends(server: Server) -> None:
@@ -131,7 +131,7 @@ async def test_a_wrong_call_is_an_error_of_that_call_and_nothing_else(server: Se
 
 
 async def test_a_chat_is_resumed_and_told_what_it_missed(server: Server) -> None:
-    async with clerk(server) as lost:
+    async with Wire(server) as wire, clerk(server, wire) as lost:
         session_id = (await lost.wait_for("SessionStarted"))["sessionId"]
         await lost.wait_for("TypingIndicator", isTyping=False)
         await lost.client.send("SendMessageAsync", {"content": "x", "metadata": {"n": 1}})

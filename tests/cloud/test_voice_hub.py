@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 import pytest
-from hub_caller import PATIENCE, HubCaller, ServerFactory, journaled, token_of
+from hub_caller import PATIENCE, HubCaller, ServerFactory, Wire, journaled, token_of
 from websockets.asyncio.client import connect
 
 from voisnap_mock.audio.tts import say
@@ -330,7 +330,7 @@ async def test_the_session_after_the_last_allowed_one_is_refused(make_server: Se
 
 
 async def test_a_session_is_resumed_after_its_socket_was_killed(server: Server) -> None:
-    async with HubCaller(server, "voice", agentId="agt_desk") as lost:
+    async with Wire(server) as wire, HubCaller(server, "voice", wire=wire, agentId="agt_desk") as lost:
         session_id = (await lost.wait_for("SessionStarted"))["sessionId"]
         await lost.wait_for("TranscriptionOf", isFinal=True)
         await lost.lose_connection()
@@ -379,7 +379,7 @@ async def test_a_session_that_nobody_resumes_ends_when_its_window_closes(make_se
     text = "version: 1\nfidelity: {resume_window: 100ms}\nagents: {agt_a: {replies: [{else: x}]}}"
     server = await make_server(text)
     journal = server.app.tenants.default.journal
-    async with HubCaller(server, "voice", agentId="agt_a") as lost:
+    async with Wire(server) as wire, HubCaller(server, "voice", wire=wire, agentId="agt_a") as lost:
         session_id = (await lost.wait_for("SessionStarted"))["sessionId"]
         await lost.lose_connection()
     ended = await journaled(journal, call=session_id, kind="session.ended")
