@@ -127,7 +127,7 @@ class Espeak:
     """
 
     def __init__(self) -> None:
-        self._binding, data = _load_binding()
+        self._binding, data = load_binding()
         self._sample_rate: int = self._binding.Initialize(
             self._binding.AUDIO_OUTPUT_SYNCHRONOUS, _BUFFER_MS, data, _DO_NOT_EXIT
         )
@@ -198,7 +198,7 @@ def _ignore(_pcm: bytes, _words: list[tuple[int, int]]) -> None:
     """Takes what nobody asked for."""
 
 
-def _load_binding() -> tuple[ModuleType, bytes | None]:
+def load_binding() -> tuple[ModuleType, bytes | None]:
     """pyttsx3's binding on the library of espeakng-loader or else of the system, and where its data is."""
     data = voice_data()
     if data is None:
