@@ -7,7 +7,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voisnap_mock.cli.values import Play, Press, Say, digits, duration, pairs, steps_in_order
+from voisnap_mock.cli.values import Play, Press, Say, digits, duration, pairs, steps_in_order, whole_number
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,15 @@ def test_durations_carry_a_unit_or_are_seconds(text: str, seconds: float) -> Non
 def test_what_is_no_duration_is_named(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="500ms, 10s, 2m or 1h"):
         duration(text)
+
+
+def test_whole_numbers_have_bounds() -> None:
+    port = whole_number(0, 65535)
+
+    assert port("8647") == 8647
+    for text in ("70000", "-1", "many", "1.5"):
+        with pytest.raises(typer.BadParameter, match=rf"'{text}' is no whole number from 0 to 65535"):
+            port(text)
 
 
 def test_keys_are_those_of_a_telephone() -> None:

@@ -82,4 +82,6 @@ def test_the_browser_example_is_understood_and_heard(
     assert named["SessionEnded"]["reason"] == "user_ended"
     assert named["page"]["heard"] == f"✓ {finals[-1]}"
     assert named["page"]["said"] == "Which day was it?"
-    assert [data for event, data in events if event == "console" and data["type"] == "error"] == []
+    errors = [data["text"] for event, data in events if event == "console" and data["type"] == "error"]
+    # The last piece of audio may still be unanswered when the call ends; the example logs that too.
+    assert [text for text in errors if "Invocation canceled" not in text] == []

@@ -14,7 +14,7 @@ from voisnap_mock.audio.frames import AGENT_RATE, CALLER_RATE, read_wav, resampl
 from voisnap_mock.caller import CallerEvent, CallRefused, Recording, Sounded, VoiceCaller
 from voisnap_mock.cli.console import Span, open_console
 from voisnap_mock.cli.failures import CheckFailed
-from voisnap_mock.cli.interrupts import until_interrupted
+from voisnap_mock.cli.interrupts import Interruption
 from voisnap_mock.cli.saying import caller_speech
 from voisnap_mock.cli.service import access_token, find_login, find_server
 from voisnap_mock.cli.sound import Headset
@@ -77,7 +77,7 @@ def call(
 async def _call(
     server: str, token: str, agent: str, plan: CallPlan, audio: dict[Step, bytes], transcript: Transcript
 ) -> Recording:
-    with Headset() if plan.with_microphone else nullcontext() as headset:
+    with Interruption() as interruption, Headset() if plan.with_microphone else nullcontext() as headset:
 
         def learn(event: CallerEvent, at: float) -> None:
             if headset is not None and isinstance(event, Sounded):
@@ -96,7 +96,7 @@ async def _call(
         ) as caller:
             if headset is not None:
                 headset.connect(caller.speak)
-            done = await until_interrupted(_follow(plan, caller, audio, transcript))
+            done = await interruption.cuts_short(_follow(plan, caller, audio, transcript))
             if not caller.is_over:
                 await caller.hang_up()
     _check_outcome(caller, plan.steps, len(plan.steps) if done is None else done)

@@ -15,7 +15,7 @@ from typing import Any
 from voisnap_mock.caller import CallRefused, ChatUser
 from voisnap_mock.cli.console import Console, Span, open_console
 from voisnap_mock.cli.failures import CheckFailed
-from voisnap_mock.cli.interrupts import until_interrupted
+from voisnap_mock.cli.interrupts import Interruption
 from voisnap_mock.cli.service import access_token, find_login, find_server
 from voisnap_mock.cli.transcript import Transcript
 from voisnap_mock.clock import SystemClock
@@ -65,22 +65,25 @@ def chat(
 
 
 async def _chat(server: str, token: str, agent: str, plan: ChatPlan, transcript: Transcript, console: Console) -> None:
-    async with ChatUser(
-        server,
-        agent,
-        access_token=token,
-        clock=SystemClock(),
-        metadata=plan.metadata,
-        session_id=plan.session_id,
-        language=plan.language,
-        user_name=plan.user_name,
-        patience=plan.patience,
-        on_event=transcript.learn,
-    ) as user:
-        work = _write_all(plan.messages, user, transcript) if plan.messages else _converse(user, transcript, console)
-        left = await until_interrupted(work) or 0
-        if not user.is_over:
-            await user.hang_up()
+    with Interruption() as interruption:
+        async with ChatUser(
+            server,
+            agent,
+            access_token=token,
+            clock=SystemClock(),
+            metadata=plan.metadata,
+            session_id=plan.session_id,
+            language=plan.language,
+            user_name=plan.user_name,
+            patience=plan.patience,
+            on_event=transcript.learn,
+        ) as user:
+            work = (
+                _write_all(plan.messages, user, transcript) if plan.messages else _converse(user, transcript, console)
+            )
+            left = await interruption.cuts_short(work) or 0
+            if not user.is_over:
+                await user.hang_up()
     if user.failed is not None:
         raise CheckFailed(f"the chat failed: {user.failed.code}: {user.failed.message}")
     if user.ended is None:

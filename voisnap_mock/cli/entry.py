@@ -35,7 +35,7 @@ app = typer.Typer(
 AgentsArgument = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[AGENTS.yaml]",
+        metavar="AGENTS.yaml",
         help="The agents file; without one, agents.yaml of this directory, else the built-in agents.",
         show_default=False,
     ),
@@ -76,7 +76,9 @@ SessionOption = Annotated[
     str | None, typer.Option(metavar="ID", help="Resume this session instead of beginning one.", show_default=False)
 ]
 VoiceOption = Annotated[str, typer.Option(help="A voice of espeak, such as en-us+f3 or en-gb-x-rp.")]
-RateOption = Annotated[int, typer.Option(min=80, max=450, help="Words per minute.")]
+RateOption = Annotated[
+    int, typer.Option(parser=values.whole_number(80, 450), metavar="NUMBER", help="Words per minute.")
+]
 AgentsOption = Annotated[
     Path | None,
     typer.Option(
@@ -117,7 +119,12 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Port; 0 picks a free one.", show_default="8647"),
+        typer.Option(
+            parser=values.whole_number(0, 65535),
+            metavar="NUMBER",
+            help="Port; 0 picks a free one.",
+            show_default="8647",
+        ),
     ] = None,
     port_file: Annotated[Path | None, typer.Option(help="Write the port here when ready.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same ids.", show_default=False)] = None,
@@ -287,7 +294,7 @@ def token(
 def validate(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILES]...", help="Agents files; - is standard input.", show_default="agents.yaml"),
+        typer.Argument(metavar="FILES", help="Agents files; - is standard input.", show_default="agents.yaml"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -335,7 +342,7 @@ def doctor(
 
 @app.command()
 def init(
-    directory: Annotated[Path, typer.Argument(metavar="[DIRECTORY]", help="Where to.", show_default=".")] = Path(),
+    directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Where to.", show_default=".")] = Path(),
 ) -> None:
     """Write starter files; overwrites nothing."""
     from voisnap_mock.cli.files import init

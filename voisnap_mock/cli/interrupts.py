@@ -6,40 +6,50 @@ import asyncio
 import signal
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 _T = TypeVar("_T")
 
 
-async def until_interrupted(work: Coroutine[object, object, _T]) -> _T | None:
-    """Run `work`; at SIGINT or SIGTERM cancel it and return None, so that the caller can tidy up.
+class Interruption:
+    """Catches the first SIGINT or SIGTERM from entering on; the second one does what it usually does."""
 
-    After that the usual handling is back: a second SIGINT raises `KeyboardInterrupt`.
-    """
-    loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(work)
-    caught: list[signal.Signals] = []
+    def __init__(self) -> None:
+        self._watched: list[signal.Signals] = []
+        self._came = asyncio.Event()
 
-    def interrupt(number: signal.Signals) -> None:
-        caught.append(number)
-        release()
-        task.cancel()
+    def __enter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        # Windows loops have no signal handlers; there Ctrl-C ends the command at once.
+        with suppress(NotImplementedError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self._interrupt)
+                self._watched.append(number)
+        return self
 
-    def release() -> None:
-        for number in watched:
-            loop.remove_signal_handler(number)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
 
-    watched: list[signal.Signals] = []
-    # Windows loops have no signal handlers; there Ctrl-C ends the command at once.
-    with suppress(NotImplementedError):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, interrupt, number)
-            watched.append(number)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        if caught:
-            return None
-        raise
-    finally:
-        release()
+    async def cuts_short(self, work: Coroutine[Any, Any, _T]) -> _T | None:
+        """The result of `work`, or None when the signal came first and `work` was cancelled."""
+        working = asyncio.ensure_future(work)
+        waiting = asyncio.ensure_future(self._came.wait())
+        try:
+            await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            working.cancel()
+            await asyncio.wait({working, waiting})
+        return None if working.cancelled() else working.result()
+
+    def _interrupt(self) -> None:
+        self._release()
+        self._came.set()
+
+    def _release(self) -> None:
+        for number in self._watched:
+            asyncio.get_running_loop().remove_signal_handler(number)
+        self._watched = []

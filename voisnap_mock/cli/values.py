@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,21 @@ def duration(text: str | float) -> float:
         raise typer.BadParameter(f"{text!r} is no duration; write for example 500ms, 10s, 2m or 1h.")
     number, unit = match.groups()
     return float(number) * _UNITS[unit or "s"]
+
+
+def whole_number(low: int, high: int) -> Callable[[str | int], int]:
+    """A reader of whole numbers from `low` to `high`."""
+
+    def read(text: str | int) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise typer.BadParameter(f"{text!r} is no whole number from {low} to {high}.")
+        return number
+
+    return read
 
 
 def digits(text: str) -> str:
