@@ -29,10 +29,22 @@ IO = frozenset({"asyncio", "threading", "concurrent", "subprocess", "time", "soc
 FLOORS = (
     Floor(
         0,
-        ("signalr.messages", "signalr.protocols", "signalr.connection", "signalr.transports", "signalr.errors"),
+        (
+            "signalr.binder",
+            "signalr.connection",
+            "signalr.errors",
+            "signalr.messagepack",
+            "signalr.messages",
+            "signalr.payloads",
+            "signalr.protocols",
+            "signalr.resumption",
+            "signalr.transports",
+        ),
         IO | FRAMEWORKS | EDGE | {"random"},
     ),
     Floor(0, ("signalr",), FRAMEWORKS | EDGE),
+    # A driver for uvicorn's sockets; nothing else of `signalr` imports it.
+    Floor(0, ("signalr.uvicorn_ws",), (FRAMEWORKS - {"uvicorn"}) | EDGE),
     Floor(
         1,
         (

@@ -56,6 +56,7 @@ class AsgiWebSocket(_Readable):
         self._send = send
         self._wake = asyncio.Event()
         self._tasks: tuple[asyncio.Task[Exception | None], ...] = ()
+        self._closed = False
 
     def wake(self) -> None:
         self._wake.set()
@@ -77,7 +78,7 @@ class AsgiWebSocket(_Readable):
                     reader.cancel()
                     writer.cancel()
         finally:
-            self._live.transport_lost(self, error)
+            self._live.transport_lost(self, error, final=self._closed)
 
     async def _read(self) -> Exception | None:
         live = self._live
@@ -92,6 +93,8 @@ class AsgiWebSocket(_Readable):
                     code = message.get("code", 1005)
                     if code in (1000, 1001):
                         return None
+                    # Servers say 1005 or 1006 when there was no close frame.
+                    self._closed = code not in (1005, 1006)
                     return TransportLost(f"the WebSocket ended with code {code}")
                 case _:
                     pass

@@ -12,7 +12,7 @@ import base64
 import inspect
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -255,7 +255,7 @@ class HubEndpoint:
         if isinstance(live, HttpAnswer):
             return live
         wire = AsgiEventStream(live, receive, send)
-        self._attach(live, wire)
+        self.attach(live, wire)
         headers = {**SSE_HEADERS, **cors_headers(request.headers.get("origin"))}
         await wire.run([(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()])
         return None
@@ -265,7 +265,7 @@ class HubEndpoint:
         if isinstance(live, HttpAnswer):
             return live
         if live.wire is None and not live.ended:
-            self._attach(live, LongPoll(live, self.options.poll_timeout))
+            self.attach(live, LongPoll(live, self.options.poll_timeout))
         if not isinstance(live.wire, LongPoll):
             return NO_SUCH_CONNECTION
         return await live.wire.poll(receive)
@@ -352,15 +352,10 @@ class HubEndpoint:
     async def _websocket(self, scope: Mapping[str, Any], receive: Receive, send: Send, *, found: bool) -> None:
         await receive()  # websocket.connect
         request = ConnectionRequest.from_scope(scope)
-        if not found or self._closing:
-            await _deny(scope, send, NO_SUCH_CONNECTION)
-            return
-        try:
-            user = await self._user(request)
-        except ConnectionDenied as denied:
-            await _deny(scope, send, self._denied(denied, request))
-            return
-        live = self._claim(request, user, Transport.WEB_SOCKETS)
+        live: LiveConnection | HttpAnswer = NO_SUCH_CONNECTION
+        if found:
+            admitted = self.admit(request)
+            live = await admitted if inspect.isawaitable(admitted) else admitted
         if isinstance(live, HttpAnswer):
             await _deny(scope, send, live)
             return
@@ -368,12 +363,51 @@ class HubEndpoint:
         try:
             await send({"type": "websocket.accept"})
         except OSError:
-            # One that can be resumed waits for the next try.
-            if live.wire is None and not live.can_resume:
-                live.abort()
+            self.give_up(live)
             return
-        self._attach(live, wire)
+        self.attach(live, wire)
         await wire.run()
+
+    # --- for drivers of WebSockets
+
+    def serves(self, path: str) -> bool:
+        """Whether a WebSocket to this path is for the hub."""
+        return path == self.path or (self.options.trailing_slash and path.rstrip("/") == self.path)
+
+    def admit(self, request: ConnectionRequest) -> LiveConnection | HttpAnswer | Awaitable[LiveConnection | HttpAnswer]:
+        """The connection that an upgrade is for, or the answer that denies it; awaitable if the authenticator is."""
+        if self._closing:
+            return NO_SUCH_CONNECTION
+        try:
+            user = self._authenticate(request)
+        except ConnectionDenied as denied:
+            return self._denied(denied, request)
+        if inspect.isawaitable(user):
+            return self._admit_later(request, user)
+        return self._claim(request, user, Transport.WEB_SOCKETS)
+
+    async def _admit_later(self, request: ConnectionRequest, user: Awaitable[object]) -> LiveConnection | HttpAnswer:
+        try:
+            known = await user
+        except ConnectionDenied as denied:
+            return self._denied(denied, request)
+        return NO_SUCH_CONNECTION if self._closing else self._claim(request, known, Transport.WEB_SOCKETS)
+
+    def attach(self, live: LiveConnection, wire: Wire) -> None:
+        """The upgrade is done and `wire` carries the connection; it may take a resumable one over."""
+        if live.can_resume:
+            live.resume(wire)
+        else:
+            live.attach(wire)
+
+    def give_up(self, live: LiveConnection) -> None:
+        """The upgrade has failed; a connection that can be resumed waits for the next try."""
+        if live.wire is None and not live.can_resume:
+            live.abort()
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run something that ends with the endpoint."""
+        self._tasks.start(coroutine)
 
     # --- the table of connections
 
@@ -417,12 +451,6 @@ class HubEndpoint:
         if negotiated.early:
             live.receive(bytes(negotiated.early))
         return live
-
-    def _attach(self, live: LiveConnection, wire: Wire) -> None:
-        if live.can_resume:
-            live.resume(wire)
-        else:
-            live.attach(wire)
 
     def _forget(self, live: LiveConnection) -> None:
         if self._live.get(live.token) is live:

@@ -283,12 +283,17 @@ class LiveConnection:
     def came_back(self) -> None:
         self._away_until = None
 
-    def transport_lost(self, wire: Wire, error: Exception | None = None) -> None:
-        """The wire is gone; without `error` the client closed it in order, and for good."""
+    def transport_lost(self, wire: Wire, error: Exception | None = None, *, final: bool = False) -> None:
+        """The wire is gone.
+
+        Args:
+            error: None when the client closed it in order.
+            final: the client said that it closes; else a connection that can be resumed waits for another wire.
+        """
         if self.wire is not wire:
             return
         self.wire = None
-        if error is not None and self.can_resume:
+        if error is not None and not final and self.can_resume:
             self._connection.suspend()
             self._blocked_since = None
             self.went_away()

@@ -1,0 +1,427 @@
+"""The fast road of WebSockets under uvicorn: from the socket to the hub without an ASGI message or a task in between.
+
+    uvicorn.Config(app, ws=websocket_class([endpoint]), ...)
+
+Upgrades of a hub's path are driven here, all others by uvicorn's own class. A whole, unfragmented data frame is
+unmasked and handed to the hub at once; every other frame goes through the `ServerProtocol` of `websockets`, which also
+does the opening and closing handshakes. Data frames to the client are an unmasked header and the payload. There is no
+permessage-deflate: it costs two to three times the CPU and gains nothing on a loopback.
+
+ASGI middleware sees nothing of these connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
+from urllib.parse import unquote
+
+from uvicorn.config import Config
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.datastructures import Headers
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+
+from voisnap_mock.signalr.endpoint import HubEndpoint
+from voisnap_mock.signalr.hub import ConnectionRequest
+from voisnap_mock.signalr.live import LiveConnection, TransportLost
+from voisnap_mock.signalr.transports import HttpAnswer
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:
+    from websockets.utils import apply_mask
+
+logger = logging.getLogger(__name__)
+
+_STREAMED: Final = 65_536
+"""Frames longer than this are handed on in pieces as they come, so that nobody can make the server hold them."""
+_MAX_FRAGMENT: Final = 1_048_576
+_FINAL_TEXT: Final = 0x81
+_FINAL_BINARY: Final = 0x82
+
+
+class Flusher:
+    """Lets every socket that was woken in one round of the loop write once, at the end of that round."""
+
+    __slots__ = ("_loop", "_woken")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._woken: list[HubSocket] = []
+
+    def add(self, socket: HubSocket) -> None:
+        self._woken.append(socket)
+        if len(self._woken) == 1:
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        woken, self._woken = self._woken, []
+        for socket in woken:
+            socket.flush()
+
+
+class HubSocket(asyncio.Protocol):
+    """One upgraded connection; `websocket_class` binds it to endpoints."""
+
+    endpoints: ClassVar[tuple[HubEndpoint, ...]] = ()
+    flushers: ClassVar[dict[asyncio.AbstractEventLoop, Flusher]] = {}
+
+    __slots__ = (
+        "_binary",
+        "_close_sent",
+        "_conn",
+        "_delegate",
+        "_flusher",
+        "_fragmented",
+        "_live",
+        "_lost",
+        "_make_delegate",
+        "_mask",
+        "_paused",
+        "_receiving",
+        "_remaining",
+        "_rest",
+        "_root_path",
+        "_state",
+        "_transport",
+        "_woken",
+    )
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        loop = _loop or asyncio.get_running_loop()
+        self._make_delegate: Any = lambda: WebSocketsSansIOProtocol(config, server_state, app_state, loop)
+        self._delegate: asyncio.Protocol | None = None
+        self._root_path = config.root_path
+        self._state = server_state
+        flusher = self.flushers.get(loop)
+        if flusher is None:
+            flusher = self.flushers[loop] = Flusher(loop)
+        self._flusher = flusher
+        self._transport: Any = None
+        self._conn: ServerProtocol | None = None
+        self._live: LiveConnection | None = None
+        self._rest = b""
+        # Of a long frame that is handed on in pieces: bytes still to come, and the mask as it stands.
+        self._remaining = 0
+        self._mask = b""
+        self._fragmented = False
+        self._receiving = False
+        self._woken = False
+        self._paused = False
+        self._binary = False
+        self._close_sent = False
+        self._lost = False
+
+    # --- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        if self._delegate is not None:
+            self._delegate.connection_lost(exc)
+            return
+        self._state.connections.discard(self)
+        if self._live is not None:
+            self._live.transport_lost(self, TransportLost(f"the socket was lost: {exc or 'end of stream'}"))
+
+    def eof_received(self) -> bool | None:
+        return None if self._delegate is None else self._delegate.eof_received()
+
+    def pause_writing(self) -> None:
+        if self._delegate is not None:
+            self._delegate.pause_writing()
+            return
+        self._paused = True
+        if self._live is not None:
+            self._live.write_began()
+
+    def resume_writing(self) -> None:
+        if self._delegate is not None:
+            self._delegate.resume_writing()
+            return
+        self._paused = False
+        if self._live is not None:
+            self._live.write_ended()
+            self.flush()
+
+    def shutdown(self) -> None:
+        """uvicorn is stopping."""
+        if self._live is not None:
+            self._live.close(allow_reconnect=True)
+        else:
+            self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._delegate is not None:
+            self._delegate.data_received(data)
+        elif self._live is None:
+            if self._conn is None:
+                self._begin(data)
+            else:
+                # The authenticator is still at work, and a client must not send yet.
+                self._rest += data
+        else:
+            self._receiving = True
+            try:
+                self._frames(data, self._live)
+            finally:
+                self._receiving = False
+            if self._woken:
+                self._woken = False
+                self.flush()
+
+    # --- frames in
+
+    def _frames(self, data: bytes, live: LiveConnection) -> None:
+        if self._remaining:
+            data = self._go_on(data, live)
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        position = 0
+        size = len(data)
+        while size - position >= 2:
+            first = data[position]
+            second = data[position + 1]
+            length = second & 0x7F
+            mask_at = position + 2
+            if length == 126:
+                mask_at += 2
+                if mask_at > size:
+                    break
+                length = data[mask_at - 2] << 8 | data[mask_at - 1]
+            elif length == 127:
+                mask_at += 8
+                if mask_at > size:
+                    break
+                length = int.from_bytes(data[mask_at - 8 : mask_at], "big")
+            begin = mask_at + 4
+            end = begin + length
+            plain = first in (_FINAL_TEXT, _FINAL_BINARY) and second >= 0x80 and not self._fragmented
+            if end > size:
+                if plain and length > _STREAMED and begin <= size:
+                    self._remaining = length
+                    self._mask = data[mask_at:begin]
+                    self._go_on(data[begin:], live)
+                    return
+                if second < 0x80:
+                    # Not masked: not to be waited for.
+                    self._other_frame(data[position:], first, live)
+                    return
+                if length > _MAX_FRAGMENT:
+                    self._fail(CloseCode.MESSAGE_TOO_BIG)
+                    return
+                break
+            if plain:
+                live.receive(apply_mask(data[begin:end], data[mask_at:begin]))
+            else:
+                self._other_frame(data[position:end], first, live)
+            position = end
+            if self._lost:
+                return
+        if position < size:
+            self._rest = data[position:]
+
+    def _go_on(self, data: bytes, live: LiveConnection) -> bytes:
+        """Hand on a piece of a long frame; returns what follows the frame."""
+        piece, rest = data[: self._remaining], data[self._remaining :]
+        self._remaining -= len(piece)
+        live.receive(apply_mask(piece, self._mask))
+        turn = len(piece) % 4
+        self._mask = self._mask[turn:] + self._mask[:turn]
+        return rest
+
+    def _other_frame(self, frame: bytes, first: int, live: LiveConnection) -> None:
+        """A fragment, a control frame, or one that breaks the rules."""
+        conn = self._conn
+        assert conn is not None
+        if first & 0x0F < 3:
+            self._fragmented = first < 0x80
+        conn.receive_data(frame)
+        for event in conn.events_received():
+            if not isinstance(event, Frame):
+                continue
+            if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                live.receive(bytes(event.data))
+            elif event.opcode is Opcode.CLOSE:
+                self._closed_by_peer(conn, live)
+        self._write_protocol()
+        if conn.parser_exc is not None:
+            self._lost = True
+            live.transport_lost(self, TransportLost(f"the client broke the WebSocket: {conn.parser_exc}"), final=True)
+            self._transport.close()
+
+    def _closed_by_peer(self, conn: ServerProtocol, live: LiveConnection) -> None:
+        received = conn.close_rcvd
+        code = 1005 if received is None else received.code
+        in_order = self._close_sent or code in (1000, 1001, 1005)
+        error = None if in_order else TransportLost(f"the client closed the WebSocket with code {code}")
+        self._lost = True
+        live.transport_lost(self, error, final=True)
+
+    def _fail(self, code: int) -> None:
+        conn, live = self._conn, self._live
+        assert conn is not None
+        assert live is not None
+        conn.fail(code)
+        self._write_protocol()
+        self._lost = True
+        live.transport_lost(self, TransportLost(f"the WebSocket was closed with code {int(code)}"), final=True)
+        self._transport.close()
+
+    def _write_protocol(self) -> None:
+        """Write what `websockets` has to say; an empty piece is its word for the end."""
+        assert self._conn is not None
+        pieces = self._conn.data_to_send()
+        if pieces and not self._transport.is_closing():
+            if whole := b"".join(pieces):
+                self._transport.write(whole)
+            if pieces[-1] == b"":
+                self._transport.close()
+
+    # --- the live connection's side
+
+    def wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            if not self._receiving:
+                self._flusher.add(self)
+
+    def flush(self) -> None:
+        """Write everything that is queued, with one system call."""
+        self._woken = False
+        live = self._live
+        if live is None or self._paused or self._close_sent or self._lost:
+            return
+        out = b""
+        while data := live.take():
+            if not self._binary and live.is_binary:
+                self._binary = True
+            length = len(data)
+            opcode = _FINAL_BINARY if self._binary else _FINAL_TEXT
+            if length < 126:
+                head = bytes((opcode, length))
+            elif length < 65_536:
+                head = bytes((opcode, 126, length >> 8, length & 0xFF))
+            else:
+                head = bytes((opcode, 127)) + length.to_bytes(8, "big")
+            out = b"".join((out, head, data))
+        if live.ended:
+            conn = self._conn
+            assert conn is not None
+            self._close_sent = True
+            conn.send_close(CloseCode.NORMAL_CLOSURE)
+            out = b"".join((out, *conn.data_to_send()))
+        if out:
+            self._transport.write(out)
+
+    def abort(self) -> None:
+        self._lost = True
+        self._transport.abort()
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+    # --- the opening
+
+    def _begin(self, head: bytes) -> None:
+        target = head.split(b" ", 2)[1].decode("latin-1")
+        raw_path, _, query = target.partition("?")
+        path = unquote(raw_path)
+        endpoint = next((each for each in self.endpoints if each.serves(path)), None)
+        if endpoint is None:
+            self._delegate = self._make_delegate()
+            self._delegate.connection_made(self._transport)
+            self._delegate.data_received(head)
+            return
+        self._make_delegate = None
+        self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls only `shutdown` of it
+        conn = self._conn = ServerProtocol(max_size=None, logger=logger)
+        conn.receive_data(head)
+        events = conn.events_received()
+        if not events or not isinstance(events[0], Request):
+            self._write_protocol()
+            self._transport.close()
+            return
+        response = conn.accept(events[0])
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._respond(response)
+            return
+        client = self._transport.get_extra_info("peername")
+        request = ConnectionRequest(
+            path,
+            query,
+            list(events[0].headers.raw_items()),
+            (client[0], client[1]) if isinstance(client, tuple) else None,
+        )
+        admitted = endpoint.admit(request)
+        if inspect.isawaitable(admitted):
+            endpoint.start(self._wait(endpoint, admitted, response))
+        else:
+            self._open(endpoint, admitted, response)
+
+    async def _wait(
+        self, endpoint: HubEndpoint, admitted: Awaitable[LiveConnection | HttpAnswer], response: Response
+    ) -> None:
+        self._open(endpoint, await admitted, response)
+
+    def _open(self, endpoint: HubEndpoint, admitted: LiveConnection | HttpAnswer, response: Response) -> None:
+        conn = self._conn
+        assert conn is not None
+        if isinstance(admitted, HttpAnswer):
+            self._respond(_refusal(admitted))
+            return
+        if self._lost:
+            endpoint.give_up(admitted)
+            return
+        conn.send_response(response)
+        self._write_protocol()
+        self._live = admitted
+        self._binary = admitted.is_binary
+        endpoint.attach(admitted, self)
+        if self._rest:
+            early, self._rest = self._rest, b""
+            self.data_received(early)
+
+    def _respond(self, response: Response) -> None:
+        assert self._conn is not None
+        self._conn.send_response(response)
+        self._write_protocol()
+        self._transport.close()
+
+
+def _refusal(answer: HttpAnswer) -> Response:
+    headers = Headers(
+        [("Connection", "close"), ("Content-Length", str(len(answer.body))), ("Content-Type", answer.content_type)]
+    )
+    headers.update(answer.headers)
+    return Response(answer.status, HTTPStatus(answer.status).phrase, headers, answer.body)
+
+
+def websocket_class(endpoints: Sequence[HubEndpoint]) -> type[HubSocket]:
+    """The class to give to uvicorn as `ws=`, serving these hubs."""
+
+    class BoundHubSocket(HubSocket):
+        __slots__ = ()
+
+    BoundHubSocket.endpoints = tuple(endpoints)
+    BoundHubSocket.flushers = {}
+    return BoundHubSocket
