@@ -149,13 +149,13 @@ class App:
         for task in (self._watcher, self._warming_up):
             if task is not None:
                 task.cancel()
-        for tenant in self.tenants.all():
-            await tenant.sessions.close()
-        for hub in self._hubs:
-            hub.finish()
-        for endpoint in self._endpoints:
-            await endpoint.close()
-        await self.synthesizer.close()
+        try:
+            await asyncio.gather(*(tenant.sessions.close() for tenant in self.tenants.all()))
+            for hub in self._hubs:
+                hub.finish()
+            await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints))
+        finally:
+            await self.synthesizer.close()
 
     @property
     def waiting_for(self) -> tuple[str, ...]:

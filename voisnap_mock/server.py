@@ -29,7 +29,9 @@ from voisnap_mock.errors import ConfigError, PortTaken
 INTERRUPTED_TWICE = 130
 """The exit code when a second signal did not want to wait."""
 
-_DRAIN = 0.5
+# Seconds for sessions and hubs to end in order, and then for each further step; together less than the 2 s promised.
+_FAREWELLS = 1.0
+_DRAIN = 0.3
 _BACKLOG = 2048
 
 
@@ -108,7 +110,7 @@ class Server:
         for server in self._servers:
             server.close()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.app.stop(), 1.5)
+            await asyncio.wait_for(self.app.stop(), _FAREWELLS)
         for connection in list(self._state.connections):
             connection.shutdown()
         if self._state.tasks:

@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 
 from voisnap_mock.audio.tts import say
 from voisnap_mock.clock import SystemClock
-from voisnap_mock.journal import JournalFilter
+from voisnap_mock.journal import JournalEntry, JournalFilter
 from voisnap_mock.server import Server
 from voisnap_mock.signalr import ConnectionClosed, HubClient, HubError, NegotiationError
 
@@ -192,8 +192,29 @@ async def test_a_wav_header_is_noted_and_not_refused(server: Server) -> None:
         header = b"RIFF\x24\x08\x00\x00WAVEfmt " + bytes(624)
         await caller.invoke("SendAudioAsync", base64.b64encode(header).decode())
         await caller.invoke("SendAudioAsync", base64.b64encode(header).decode())
-    (note,) = server.app.tenants.default.journal.entries(JournalFilter(kind="lint"))
+    (note,) = _lint(server, "riff_header")
     assert (note.call_id, note.details["rule"]) == (session_id, "riff_header")
+
+
+async def test_odd_sizes_and_haste_are_noted_once_each(server: Server) -> None:
+    async with HubCaller(server, "voice", agentId="agt_desk") as caller:
+        await caller.speak(bytes(32_000), silence=2.5, piece=3200)
+        await caller.invoke("SendDtmfAsync", "1")
+    assert "3200 bytes" in _lint(server, "chunk_size")[0].details["message"]
+    assert "more than 2 s ahead" in _lint(server, "pace")[0].details["message"]
+    assert len(server.app.tenants.default.journal.entries(JournalFilter(kind="lint"))) == 2
+
+
+async def test_a_well_behaved_caller_gives_no_cause_for_remarks(server: Server) -> None:
+    async with HubCaller(server, "voice", agentId="agt_desk") as caller:
+        await caller.speak(bytes(6_400), silence=0, piece=640, is_paced=True)
+        await caller.invoke("SendDtmfAsync", "1")
+    assert not server.app.tenants.default.journal.entries(JournalFilter(kind="lint"))
+
+
+def _lint(server: Server, rule: str) -> list[JournalEntry]:
+    entries = server.app.tenants.default.journal.entries(JournalFilter(kind="lint"))
+    return [entry for entry in entries if entry.details["rule"] == rule]
 
 
 # --- getting in ------------------------------------------------------------------------------------------------------

@@ -293,7 +293,7 @@ def _explain(error: Mapping[str, Any], where: str, name: str, content_type: str 
     if isinstance(came, bytes):
         kind = content_type or "no content type"
         return f"{expected} as application/json, came {len(came)} bytes as {kind}"
-    if is_credential(name) or (where == "body" and name == "body"):
+    if is_credential(name) or name in ("body", "code"):
         return f"{expected}, came {_kind_of(came)}"
     return f"{expected}, came {quoted(came)}"
 

@@ -138,7 +138,6 @@ class HubOutlet:
 
     Attributes:
         session: None before the session is open, and after another connection took it over.
-        has_heard: whether caller audio came on this connection.
     """
 
     __slots__ = (
@@ -149,13 +148,11 @@ class HubOutlet:
         "_farewell",
         "_has_ended",
         "_session_id",
-        "has_heard",
         "session",
     )
 
     def __init__(self, connection: HubContext, clock: Clock, channel: Literal["voice", "chat"]) -> None:
         self.session: Session | None = None
-        self.has_heard = False
         self._connection = connection
         self._clock = clock
         self._channel = channel
@@ -230,7 +227,7 @@ class SessionHub(Hub):
     channel: ClassVar[Literal["voice", "chat"]]
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self.clock = clock
         self._connections: dict[str, HubContext] = {}
 
     def open_session(self, tenant: Tenant, agent: Agent, visit: Visit, outlet: HubOutlet) -> Session:
@@ -244,7 +241,7 @@ class SessionHub(Hub):
         accepted first, no `SessionStarted` comes, and the Close message forbids reconnecting.
         """
         visit = visit_of(connection)
-        outlet = HubOutlet(connection, self._clock, self.channel)
+        outlet = HubOutlet(connection, self.clock, self.channel)
         connection.items["outlet"] = outlet
         self._connections[connection.connection_id] = connection
         if visit.admission is None:

@@ -11,6 +11,58 @@ from voisnap_mock.engine.events import AudioArrived, DigitPressed, HangupRequest
 from voisnap_mock.engine.runner import Session
 from voisnap_mock.signalr import HubContext, hub_method
 
+ADVISED_BYTES = 640
+AHEAD_BYTES = 2 * 32_000
+
+
+class Manners:
+    """Watches how a client sends its audio, and remarks on each habit once.
+
+    Source: Documented that 20 ms chunks are advised and that audio is raw PCM (VoiceHub page). Assumed that audio is
+    meant to come at its own pace: two seconds ahead of it count as too fast.
+
+    Args:
+        began: when the first audio came, in seconds of the monotonic clock.
+    """
+
+    __slots__ = ("_began", "_bytes", "_said")
+
+    def __init__(self, began: float) -> None:
+        self._began = began
+        self._bytes = 0
+        self._said: set[str] = set()
+
+    @property
+    def all_said(self) -> bool:
+        return len(self._said) == 3
+
+    def remark_on(self, audio: bytes, now: float) -> tuple[str, str] | None:
+        """A rule and what to tell the client's author about this piece; None when there is nothing new to say."""
+        first = not self._bytes
+        self._bytes += len(audio)
+        if first and audio[:4] == b"RIFF" and audio[8:12] == b"WAVE":
+            return self._say(
+                "riff_header",
+                "the audio of this connection begins with the header of a WAV file: send the samples alone, "
+                "the service takes raw PCM and hears the header as noise",
+            )
+        if len(audio) != ADVISED_BYTES and "chunk_size" not in self._said:
+            return self._say(
+                "chunk_size",
+                f"{len(audio)} bytes of audio came at once; 640 bytes (20 ms) are advised: "
+                "smaller pieces cost more, larger ones come later",
+            )
+        if "pace" not in self._said and self._bytes - (now - self._began) * 32_000 > AHEAD_BYTES:
+            return self._say(
+                "pace",
+                "audio comes faster than it is spoken, by now more than 2 s ahead: 32,000 bytes a second are real time",
+            )
+        return None
+
+    def _say(self, rule: str, message: str) -> tuple[str, str]:
+        self._said.add(rule)
+        return rule, message
+
 
 class VoiceHub(SessionHub):
     """`/hubs/voice`.
@@ -28,20 +80,14 @@ class VoiceHub(SessionHub):
     @hub_method(name="SendAudioAsync")
     def send_audio(self, connection: HubContext, audio: bytes) -> None:
         """Caller audio: PCM s16le mono at 16 kHz, any number of whole samples."""
-        outlet = outlet_of(connection)
         if len(audio) & 1:
             self.check(connection, whole_samples, audio)
-        if not outlet.has_heard:
-            outlet.has_heard = True
-            if audio[:4] == b"RIFF" and audio[8:12] == b"WAVE":
-                self.note_lint(
-                    connection,
-                    "riff_header",
-                    "the first audio of this connection begins with the header of a WAV file: "
-                    "send the samples alone, the service takes raw PCM and plays the header as noise",
-                )
-        if outlet.session is not None:
-            outlet.session.receive(AudioArrived(audio))
+        manners = connection.items.get("manners")
+        if not isinstance(manners, Manners):
+            manners = connection.items["manners"] = Manners(self.clock.monotonic())
+        if not manners.all_said and (remark := manners.remark_on(audio, self.clock.monotonic())) is not None:
+            self.note_lint(connection, *remark)
+        outlet_of(connection).receive(AudioArrived(audio))
 
     @hub_method(name="SendDtmfAsync")
     def send_dtmf(self, connection: HubContext, digit: str) -> None:
