@@ -7,6 +7,7 @@
     ├── PortTaken              the address cannot be bound (exit code 4)
     ├── ResumeRefused          a session cannot be resumed by this connection
     ├── SessionLimitReached    no more sessions are allowed at the same time
+    ├── ClockError             a call's clock cannot be moved like that
     └── SpeechError            speech could not be synthesised
 
 The SignalR server has a tree of its own in `voisnap_mock.signalr.errors`.
@@ -64,6 +65,10 @@ class ResumeRefused(VoisnapMockError):
 
 class SessionLimitReached(VoisnapMockError):
     """As many sessions are live as the agents file allows; the text says how many."""
+
+
+class ClockError(VoisnapMockError):
+    """A call's clock was asked for something it cannot do; the text says what it can."""
 
 
 class SpeechError(VoisnapMockError):

@@ -43,7 +43,7 @@ from voisnap_mock.engine.events import (
     TextArrived,
     UserMessage,
 )
-from voisnap_mock.engine.runner import Session, SessionTable
+from voisnap_mock.engine.runner import ClockMode, Session, SessionTable
 from voisnap_mock.engine.runner.crew import Crew, ThreadCrew
 from voisnap_mock.errors import ResumeRefused, SessionLimitReached
 from voisnap_mock.ids import IdSource
@@ -60,7 +60,7 @@ class Studio:
         *,
         hearing: ScriptedHearing | None = None,
         crew: Crew | None = None,
-        speed: float = 1.0,
+        mode: ClockMode = "real",
         monotonic: float = 0.0,
         **limits: Any,
     ) -> None:
@@ -77,7 +77,7 @@ class Studio:
             hearing_for=lambda script: self.hearing,
             endpointer_for=lambda script: LoudnessEndpointer(end_of_turn=script.timing.end_of_turn),
             limits=Limits(**limits),
-            speed=speed,
+            mode=mode,
             crew=crew or InlineCrew(),
         )
 
@@ -211,7 +211,7 @@ async def test_pace_survives_a_clock_that_has_run_for_years() -> None:
 
 
 async def test_at_four_times_the_speed_call_time_is_the_same(studio: Studio) -> None:
-    studio = Studio(speed=4.0)
+    studio = Studio(mode="4x")
     line = studio.call()
     await line.start()
     await line.pass_time(0.2)

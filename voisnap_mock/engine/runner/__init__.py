@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from voisnap_mock.engine.runner.session import Channel, Outlet, Session, Status
-from voisnap_mock.engine.runner.table import Resumption, SessionTable
+from voisnap_mock.engine.runner.table import ClockMode, Resumption, SessionTable
 
-__all__ = ["Channel", "Outlet", "Resumption", "Session", "SessionTable", "Status"]
+__all__ = ["Channel", "ClockMode", "Outlet", "Resumption", "Session", "SessionTable", "Status"]

@@ -73,10 +73,9 @@ class EarQueue:
         self._answer = answer
         self._note = note
         self._jobs: deque[Recognize | FinishRecognition] = deque()
-        self._is_busy = False
+        self._at_work: Recognize | FinishRecognition | None = None
         self._is_closed = False
         self._given_up = 0
-        self._owed = 0
         self._timers: dict[int, Timer] = {}
         # Only the worker touches these, and there is never more than one job of this queue at work.
         self._hearing: Hearing | None = None
@@ -86,12 +85,13 @@ class EarQueue:
     @property
     def owes_an_answer(self) -> bool:
         """An answer is still to come, or so much work that audio may get lost."""
-        return bool(self._owed) or len(self._jobs) > _MOST_JOBS // 2
+        if self._at_work is not None and self._is_awaited(self._at_work):
+            return True
+        return len(self._jobs) > _MOST_JOBS // 2 or any(self._is_awaited(job) for job in self._jobs)
 
     def feed(self, order: Recognize | FinishRecognition) -> None:
         if order.utterance <= self._given_up or self._is_closed:
             return
-        self._owed += _is_answered(order)
         if isinstance(order, FinishRecognition):
             self._timers[order.utterance] = self._clock.call_at(
                 self._clock.monotonic() + self._timeout, lambda: self._time_out(order.utterance)
@@ -105,7 +105,6 @@ class EarQueue:
         """Hear nothing more."""
         self._is_closed = True
         self._jobs.clear()
-        self._owed = 0
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -114,25 +113,21 @@ class EarQueue:
         for at, job in enumerate(self._jobs):
             if isinstance(job, Recognize):
                 del self._jobs[at]
-                self._owed -= _is_answered(job)
                 self._note("hearing.audio_dropped", utterance=job.utterance, bytes=len(job.pcm), waiting=_MOST_JOBS)
                 return
 
     def _go_on(self) -> None:
-        if self._is_busy or self._is_closed:
+        if self._at_work is not None or self._is_closed:
             return
         while self._jobs:
             job = self._jobs.popleft()
-            if job.utterance <= self._given_up:
-                self._owed -= _is_answered(job)
-            else:
-                self._is_busy = True
+            if job.utterance > self._given_up:
+                self._at_work = job
                 self._crew.submit(partial(self._work, job), partial(self._done, job))
                 return
 
     def _done(self, job: Recognize | FinishRecognition, outcome: Answer | BaseException | None) -> None:
-        self._is_busy = False
-        self._owed -= _is_answered(job)
+        self._at_work = None
         utterance = job.utterance
         if self._is_closed:
             return
@@ -162,6 +157,9 @@ class EarQueue:
         self._settle(RecognitionFailed(utterance, FAILURE, message))
         self._settled()
 
+    def _is_awaited(self, job: Recognize | FinishRecognition) -> bool:
+        return job.utterance > self._given_up and (isinstance(job, FinishRecognition) or job.wants_partial)
+
     # --- In the worker thread -------------------------------------------------------------------------------------
 
     def _get_hearing(self) -> Hearing:
@@ -180,10 +178,6 @@ class EarQueue:
         transcript = self._listener.finish(job.speech_seconds, job.expected)
         self._listener = None
         return Transcribed(job.utterance, transcript or Transcript(""))
-
-
-def _is_answered(job: Recognize | FinishRecognition) -> bool:
-    return isinstance(job, FinishRecognition) or job.wants_partial
 
 
 def _say(error: BaseException) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable
 from typing import Protocol
 
 from voisnap_mock.clock import Clock
 from voisnap_mock.engine.events import ChatInput, Deadline, VoiceInput
 from voisnap_mock.engine.patience import DIGITS
 from voisnap_mock.engine.runner.ticker import Ticker
+from voisnap_mock.errors import ClockError
 
 Input = VoiceInput | ChatInput
 
@@ -53,6 +54,14 @@ class Pace(Protocol):
         """Ear or voice has done a job."""
         ...
 
+    def advance(self, seconds: float) -> Awaitable[None]:
+        """Let call time pass. Raises ClockError if it passes by itself."""
+        ...
+
+    def hurry(self) -> None:
+        """Somebody waits for what the agent is doing."""
+        ...
+
     def stop(self) -> None:
         """Call time stands still from now on."""
         ...
@@ -68,6 +77,7 @@ class RealPace:
         self._paced = paced
         self._clock = clock
         self._speed = speed
+        self._name = "real" if speed == 1.0 else f"{speed:g}x"
         self._started_at: float | None = None
         self._stopped_at: float | None = None
         self._alarm = ticker.alarm(self._wake)
@@ -93,6 +103,12 @@ class RealPace:
     def settled(self) -> None:
         pass
 
+    def advance(self, seconds: float) -> Awaitable[None]:
+        raise ClockError(f"this call goes by the {self._name} clock: only a virtual clock can be advanced")
+
+    def hurry(self) -> None:
+        pass
+
     def stop(self) -> None:
         self._stopped_at = self.t
         self._alarm.cancel()
@@ -110,6 +126,3 @@ class RealPace:
         if deadline is not None and self._started_at is not None:
             self._due = deadline.at
             self._alarm.set(self._started_at + deadline.at / self._speed)
-
-
-PaceFactory = Callable[[Paced], Pace]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, assert_never, cast
 
 from voisnap_mock.agents.script import AgentScript, EndReason
@@ -40,8 +41,9 @@ from voisnap_mock.engine.events import (
     UserMessage,
 )
 from voisnap_mock.engine.runner.hearing import EarQueue
-from voisnap_mock.engine.runner.pace import Input, Pace, PaceFactory
+from voisnap_mock.engine.runner.pace import Input, Pace
 from voisnap_mock.engine.runner.voicing import VoiceDesk
+from voisnap_mock.errors import ClockError
 from voisnap_mock.journal import Journal
 
 Channel = Literal["voice", "chat", "webrtc"]
@@ -86,10 +88,13 @@ class Machine(Protocol):
     def next_deadline(self) -> Deadline | None: ...
 
 
-class Workers(Protocol):
-    """Makes the ear and the voice of a session; a chat has neither."""
+@dataclass(frozen=True, slots=True)
+class Works:
+    """What drives one session and works for it; a chat has neither ear nor voice."""
 
-    def __call__(self, session: Session, pace: Pace) -> tuple[EarQueue, VoiceDesk]: ...
+    pace: Pace
+    ear: EarQueue | None = None
+    voice: VoiceDesk | None = None
 
 
 class Session:
@@ -116,8 +121,7 @@ class Session:
         outlet: Outlet,
         clock: Clock,
         journal: Journal,
-        pace: PaceFactory,
-        workers: Workers | None,
+        works: Callable[[Session], Works],
         resume_window: float,
         forget: Callable[[Session], None],
     ) -> None:
@@ -136,16 +140,14 @@ class Session:
         self._forget = forget
         self._framer = Framer(CALLER_FRAME_BYTES)
         self._missed: deque[SessionEvent] = deque()
+        self._is_resuming = False
         self._window: Timer | None = None
         self._is_over = False
         # While effects are carried out, an outlet may hand in something new: it waits its turn here.
         self._is_stepping = False
         self._waiting: deque[tuple[Input | None, float]] = deque()
-        self._pace = pace(self)
-        self._ear: EarQueue | None = None
-        self._voice: VoiceDesk | None = None
-        if workers is not None:
-            self._ear, self._voice = workers(self, self._pace)
+        made = works(self)
+        self._pace, self._ear, self._voice = made.pace, made.ear, made.voice
 
     # --- For hubs and the control API -----------------------------------------------------------------------------
 
@@ -208,6 +210,7 @@ class Session:
         whether this may be, and calls it.
         """
         displaced, self._outlet = self._outlet, outlet
+        self._is_resuming = True
         if self._window is not None:
             self._window.cancel()
             self._window = None
@@ -220,6 +223,21 @@ class Session:
     def note(self, kind: str, **details: Any) -> None:
         """Write something about this session into the journal."""
         self._journal.append(kind, tenant_id=self.tenant_id, call_id=self.id, t=round(self._pace.t, 3), **details)
+
+    async def advance(self, seconds: float) -> None:
+        """Let so much call time pass on a virtual clock; returns when everything due until then has happened.
+
+        Raises:
+            ClockError: call time passes by itself here, or `seconds` is no time that could pass.
+        """
+        if not 0 <= seconds < math.inf:
+            raise ClockError(f"call time cannot be advanced by {seconds} s: a number of seconds from 0 on is expected")
+        if not self._is_over:
+            await self._pace.advance(seconds)
+
+    def hurry(self) -> None:
+        """Somebody waits for what the agent is doing: on a virtual clock, let it run out at once."""
+        self._pace.hurry()
 
     # --- For its pace ---------------------------------------------------------------------------------------------
 
@@ -276,7 +294,8 @@ class Session:
                 assert_never(effect)
 
     def _emit(self, event: SessionEvent, t: float) -> None:
-        outlet = self._outlet
+        # A new connection hears first that it has resumed the session, however long that takes.
+        outlet = None if self._is_resuming else self._outlet
         if type(event) is AudioReady:
             # Not journaled, and not kept for later: fifty a second, and stale at once.
             if outlet is not None:
@@ -285,14 +304,23 @@ class Session:
         if isinstance(event, SessionEnded):
             self.reason, self.duration = event.reason, event.duration
         self._write(_KINDS[type(event)], t, {name: getattr(event, name) for name in _FIELDS[type(event)]})
-        if outlet is None:
+        if isinstance(event, SessionResumed | SessionEnded) and self._outlet is not None:
+            self._is_resuming = False
+            if isinstance(event, SessionResumed):
+                self._outlet.deliver(event)
+                self._deliver_missed(self._outlet)
+            else:
+                self._deliver_missed(self._outlet)
+                self._outlet.deliver(event)
+        elif outlet is not None:
+            outlet.deliver(event)
+        else:
             self._miss(event)
-            return
-        outlet.deliver(event)
-        if isinstance(event, SessionResumed) and self._missed:
-            missed, self._missed = self._missed, deque()
-            for late in missed:
-                outlet.deliver(late)
+
+    def _deliver_missed(self, outlet: Outlet) -> None:
+        missed, self._missed = self._missed, deque()
+        for late in missed:
+            outlet.deliver(late)
 
     def _miss(self, event: SessionEvent) -> None:
         """Keep an event for the next connection; of more than 1,000 the oldest are lost, and journaled as such.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -17,14 +19,18 @@ from voisnap_mock.engine.events import HangupRequested, SessionId
 from voisnap_mock.engine.ports import Endpointer
 from voisnap_mock.engine.runner.crew import Crew, ThreadCrew
 from voisnap_mock.engine.runner.hearing import EarQueue, Hearing
-from voisnap_mock.engine.runner.pace import Pace, Paced, RealPace
-from voisnap_mock.engine.runner.session import Channel, Machine, Outlet, Session, Workers
+from voisnap_mock.engine.runner.pace import Pace, RealPace
+from voisnap_mock.engine.runner.session import Channel, Machine, Outlet, Session, Works
 from voisnap_mock.engine.runner.ticker import Ticker
+from voisnap_mock.engine.runner.virtual import VirtualPace
 from voisnap_mock.engine.runner.voicing import Prompts, Synthesizer, VoiceDesk
 from voisnap_mock.errors import ResumeRefused, SessionLimitReached
 from voisnap_mock.ids import IdSource
 from voisnap_mock.journal import Journal
 
+ClockMode = Literal["real", "4x", "virtual"]
+
+_SPEEDS = {"real": 1.0, "4x": 4.0}
 _CATCH_UP = 0.06
 _EAR_THREADS = 4
 _ENDED_KEPT = 1_000
@@ -52,7 +58,8 @@ class SessionTable:
     Args:
         hearing_for: called in a worker thread at an agent's first utterance.
         endpointer_for: called on the loop when a call is opened.
-        speed: call seconds per second.
+        mode: how call time passes: with the clock, four times as fast, or with the caller's audio.
+        idle_grace: seconds of real time after which, on a virtual clock, the agent no longer waits for the caller.
         recognition_timeout, synthesis_timeout: seconds of real time after which ear or voice counts as failed.
         crew: runs blocking work; by default four threads of its own.
     """
@@ -69,7 +76,8 @@ class SessionTable:
         endpointer_for: Callable[[AgentScript], Endpointer],
         limits: Limits = _DEFAULT_LIMITS,
         fidelity: Fidelity = _DEFAULT_FIDELITY,
-        speed: float = 1.0,
+        mode: ClockMode = "real",
+        idle_grace: float = 0.05,
         recognition_timeout: float = 10.0,
         synthesis_timeout: float = 20.0,
         crew: Crew | None = None,
@@ -83,7 +91,8 @@ class SessionTable:
         self._endpointer_for = endpointer_for
         self._limits = limits
         self._fidelity = fidelity
-        self._speed = speed
+        self._mode: ClockMode = mode
+        self._idle_grace = idle_grace
         self._recognition_timeout = recognition_timeout
         self._synthesis_timeout = synthesis_timeout
         self._crew = ThreadCrew(_EAR_THREADS, name="voisnap-ear") if crew is None else crew
@@ -111,9 +120,10 @@ class SessionTable:
             script,
             dialogue=Dialogue(script, variables=variables),
             endpointer=self._endpointer_for(script),
-            catch_up=_CATCH_UP * self._speed,
+            # On a virtual clock no driver is ever late.
+            catch_up=math.inf if self._mode == "virtual" else _CATCH_UP * _SPEEDS[self._mode],
         )
-        return self._open(script, call, tenant_id=tenant_id, channel=channel, outlet=outlet, workers=self._workers)
+        return self._open(self._new_id(), script, call, tenant_id=tenant_id, channel=channel, outlet=outlet)
 
     def open_chat(
         self,
@@ -129,13 +139,16 @@ class SessionTable:
             SessionLimitReached: as many sessions live as `limits.max_sessions` allows.
         """
         self._check_limit()
+        session_id = self._new_id()
+        # Ids of their own, so that two chats at the same time name their messages the same every time.
+        ids = IdSource(zlib.crc32(session_id.encode()))
         chat = Chat(
             script,
             dialogue=Dialogue(script, variables=variables),
-            new_message_id=lambda: self._ids.new("msg_"),
+            new_message_id=lambda: ids.new("msg_"),
             chunks=self._fidelity.chat_chunks,
         )
-        return self._open(script, chat, tenant_id=tenant_id, channel="chat", outlet=outlet, workers=None)
+        return self._open(session_id, script, chat, tenant_id=tenant_id, channel="chat", outlet=outlet)
 
     def resume(
         self, session_id: str, *, tenant_id: str, channel: Literal["voice", "chat"], outlet: Outlet
@@ -197,18 +210,21 @@ class SessionTable:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def _new_id(self) -> SessionId:
+        return SessionId(self._ids.new("conv_"))
+
     def _open(
         self,
+        session_id: SessionId,
         script: AgentScript,
         machine: Machine,
         *,
         tenant_id: str,
         channel: Channel,
         outlet: Outlet,
-        workers: Workers | None,
     ) -> Session:
         session = Session(
-            SessionId(self._ids.new("conv_")),
+            session_id,
             script,
             machine,
             tenant_id=tenant_id,
@@ -216,8 +232,7 @@ class SessionTable:
             outlet=outlet,
             clock=self._clock,
             journal=self._journal,
-            pace=self._pace,
-            workers=workers,
+            works=self._works,
             resume_window=self._fidelity.resume_window,
             forget=self._forget,
         )
@@ -225,10 +240,28 @@ class SessionTable:
         session.note("session.opened", agent=script.id, channel=channel)
         return session
 
-    def _pace(self, paced: Paced) -> Pace:
-        return RealPace(paced, clock=self._clock, ticker=self._ticker, speed=self._speed)
+    def _works(self, session: Session) -> Works:
+        """Make what drives a session and works for it."""
+        ear: EarQueue | None = None
+        voice: VoiceDesk | None = None
 
-    def _workers(self, session: Session, pace: Pace) -> tuple[EarQueue, VoiceDesk]:
+        def owes_an_answer() -> bool:
+            return (ear is not None and ear.owes_an_answer) or (voice is not None and voice.owes_an_answer)
+
+        pace: Pace
+        if self._mode == "virtual":
+            pace = VirtualPace(
+                session,
+                clock=self._clock,
+                ticker=self._ticker,
+                idle_grace=self._idle_grace,
+                owes_an_answer=owes_an_answer,
+                note=session.note,
+            )
+        else:
+            pace = RealPace(session, clock=self._clock, ticker=self._ticker, speed=_SPEEDS[self._mode])
+        if session.channel == "chat":
+            return Works(pace)
         ear = EarQueue(
             lambda: self._hearing_for(session.script),
             crew=self._crew,
@@ -249,7 +282,7 @@ class SessionTable:
             note=session.note,
             settled=pace.settled,
         )
-        return ear, voice
+        return Works(pace, ear, voice)
 
     def _check_limit(self) -> None:
         most = self._limits.max_sessions
