@@ -463,6 +463,28 @@ def test_barge_in_stops_playout_and_reports_played_text() -> None:
     assert len(phone.all(AudioReady)) == frames
 
 
+@pytest.mark.parametrize("frames", range(42))
+def test_barge_in_at_every_frame_of_a_reply(frames: int) -> None:
+    words = ["one", "two", "three", "four"]
+    phone = Phone(script_of(greeting=(Say(" ".join(words)),)))
+    phone.start()
+    phone.hush(frames * 0.02)
+    began = phone.t
+    phone.speak(0.3)
+    played = len(phone.all(AudioReady))
+    if frames < 30:
+        # The frame that falls due together with the deciding one is still sent.
+        assert phone.times(AudioReady)[-1] <= began + 0.2 + 1e-9
+        assert played == frames + 11
+        whole = played // 10
+        texts = [event.text for event in phone.all(AgentTranscript) if event.is_final]
+        assert texts == [" ".join(words[:whole])]
+        assert phone.all(AgentTranscript)[-1].interrupted
+    else:
+        assert played == 40
+        assert not phone.all(AgentTranscript)[-1].interrupted
+
+
 def test_barge_in_before_the_first_word_reports_nothing_as_said() -> None:
     phone = by_hand()
     phone.start()
@@ -674,6 +696,15 @@ def test_a_wrong_turn_of_a_strict_script_ends_with_the_reason_in_the_journal() -
     (note,) = phone.notes("script.wrong_turn")
     assert "'no'" in note["reason"]
     assert "line 7" in note["reason"]
+
+
+def test_steps_of_a_strict_script_that_were_not_reached_are_named_at_the_end() -> None:
+    script = script_of(SILENT, script=(Rule((Hear(phrases=("yes",)),), ((Say("Good."),),), line=7),))
+    phone = Phone(script)
+    phone.start()
+    phone.give(HangupRequested(EndReason.USER_ENDED))
+    (note,) = phone.notes("script.unused_turns")
+    assert "line 7" in note["turns"][0]
 
 
 def test_the_ear_is_told_what_a_strict_script_expects() -> None:

@@ -304,6 +304,26 @@ async def test_an_outlet_may_answer_at_once(studio: Studio) -> None:
     assert [type(event) for event in outlet.events] == [SessionStarted, SessionEnded]
 
 
+async def test_a_defect_ends_its_session_and_no_other(studio: Studio) -> None:
+    class Broken(TimedOutlet):
+        def deliver(self, event: SessionEvent) -> None:
+            if isinstance(event, AudioReady) and len(self.audio_times()) == 5:
+                raise ZeroDivisionError("a defect")
+            super().deliver(event)
+
+    outlet = Broken(studio.clock)
+    session = studio.table.open_call(SUPPORT, tenant_id="ten_dev", outlet=outlet)
+    other = studio.call()
+    session.receive(Started())
+    await other.start()
+    await other.pass_time(2.0)
+    assert outlet.events[-1] == SessionEnded(EndReason.ERROR, pytest.approx(0.1))
+    assert (session.status, session.reason) == ("ended", EndReason.ERROR)
+    assert studio.entry("defect") == {"message": "ZeroDivisionError: a defect"}
+    assert other.all(AgentTranscript)[-1].is_final
+    assert studio.table.sessions == (other.session,)
+
+
 # --- Many calls -----------------------------------------------------------------------------------------------------
 
 

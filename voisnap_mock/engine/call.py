@@ -321,6 +321,9 @@ class Call:
         self._reply = self._turn = None
         self._waiting.clear()
         self._state = CallState.ENDED
+        unused = self._dialogue.unused_turns()
+        if unused:
+            effects.append(Note("script.unused_turns", {"turns": list(unused)}))
         duration = round(self._now - self._patience.started_at, DIGITS)
         return [*effects, Emit(SessionEnded(reason, duration))]
 

@@ -232,6 +232,9 @@ class Chat:
         effects = self._break_off()
         self._waiting.clear()
         self._state = ChatState.ENDED
+        unused = self._dialogue.unused_turns()
+        if unused:
+            effects.append(Note("script.unused_turns", {"turns": list(unused)}))
         return [*effects, Emit(SessionEnded(reason, round(self._now - self._patience.started_at, DIGITS)))]
 
     # --- Turns ----------------------------------------------------------------------------------------------------

@@ -73,3 +73,7 @@ class Dialogue(Protocol):
     def expected_text(self) -> str | None:
         """What a strict script expects to hear next."""
         ...
+
+    def unused_turns(self) -> tuple[str, ...]:
+        """The steps of a strict script that were not reached."""
+        ...

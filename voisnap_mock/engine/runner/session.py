@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable
@@ -48,6 +49,8 @@ from voisnap_mock.journal import Journal
 
 Channel = Literal["voice", "chat", "webrtc"]
 Status = Literal["live", "waiting", "ended"]
+
+_log = logging.getLogger("voisnap_mock.engine")
 
 _MOST_MISSED = 1_000
 
@@ -260,6 +263,8 @@ class Session:
             self._step(given, t)
             while self._waiting and not self._is_over:
                 self._step(*self._waiting.popleft())
+        except Exception as error:  # noqa: BLE001 - the outermost frame of a session: its defect must not reach others
+            self._fail(error, t)
         finally:
             self._is_stepping = False
 
@@ -272,6 +277,19 @@ class Session:
                 self._carry_out(effect, t)
         if machine.is_over:
             self._stop()
+
+    def _fail(self, error: Exception, t: float) -> None:
+        """A defect of this program: say so, and end the session, whose state nobody can trust any more."""
+        _log.error("session %s failed", self.id, exc_info=error, extra={"call_id": self.id})
+        self.note("defect", message=f"{type(error).__name__}: {error}")
+        if not self._is_over:
+            self.reason, self.duration = EndReason.ERROR, t
+            ended = SessionEnded(EndReason.ERROR, t)
+            self._write(_KINDS[SessionEnded], t, {"reason": ended.reason, "duration": round(t, 3)})
+            outlet, self._outlet = self._outlet, None
+            self._stop()
+            if outlet is not None and self.started_at is not None:
+                outlet.deliver(ended)
 
     # --- Effects --------------------------------------------------------------------------------------------------
 
@@ -303,7 +321,7 @@ class Session:
             return
         if isinstance(event, SessionEnded):
             self.reason, self.duration = event.reason, event.duration
-        self._write(_KINDS[type(event)], t, {name: getattr(event, name) for name in _FIELDS[type(event)]})
+        self._write(_KINDS[type(event)], t, {name: _shown(getattr(event, name)) for name in _FIELDS[type(event)]})
         if isinstance(event, SessionResumed | SessionEnded) and self._outlet is not None:
             self._is_resuming = False
             if isinstance(event, SessionResumed):
@@ -349,3 +367,8 @@ class Session:
         if self._voice is not None:
             self._voice.close()
         self._forget(self)
+
+
+def _shown(value: Any) -> Any:
+    """As the journal shows it: milliseconds are enough for people."""
+    return round(value, 3) if isinstance(value, float) else value
