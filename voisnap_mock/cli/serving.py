@@ -72,7 +72,7 @@ def _start_lines(server: Server) -> Iterator[tuple[str | Span, ...]]:
         yield _label(""), Span(f"warning: {app.ears.warning}", "yellow")
     yield _label("Speaks"), app.synthesizer.status()
     watched = " (edits are taken over at once)" if app.settings.agents is not None else ""
-    yield _label("Agents"), file.source, Span(watched, "dim")
+    yield _label("Agents"), _nearby(file.source), Span(watched, "dim")
     width = max(map(len, file.agents), default=0)
     for agent in file.agents.values():
         closed = "" if agent.active else "  inactive"
@@ -101,5 +101,10 @@ def _label(text: str) -> Span:
 
 
 def _show_report(console: Console, text: str) -> None:
-    for line in text.splitlines():
+    for line in _nearby(text).splitlines():
         console.line(line)
+
+
+def _nearby(text: str) -> str:
+    """The text with paths below the working directory written as people say them there."""
+    return text.replace(f"{Path.cwd()}{os.sep}", "")

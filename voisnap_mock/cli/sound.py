@@ -40,16 +40,18 @@ class Headset:
                 f"--mic: the PortAudio library cannot be loaded ({error}); on Debian: apt-get install libportaudio2"
             ) from error
         try:
-            self._streams = [
+            self._streams.append(
                 sounddevice.RawInputStream(
                     samplerate=CALLER_RATE,
                     blocksize=CALLER_FRAME_BYTES // 2,
                     channels=1,
                     dtype="int16",
                     callback=self._record,
-                ),
-                sounddevice.RawOutputStream(samplerate=AGENT_RATE, channels=1, dtype="int16", callback=self._fill),
-            ]
+                )
+            )
+            self._streams.append(
+                sounddevice.RawOutputStream(samplerate=AGENT_RATE, channels=1, dtype="int16", callback=self._fill)
+            )
             for stream in self._streams:
                 stream.start()
         except sounddevice.PortAudioError as error:
