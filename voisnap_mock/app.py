@@ -50,6 +50,9 @@ class App:
     `start` and `stop` belong to the loop that serves; everything else may be read before. The agents file is read, and
     configured speech models are tried, when the object is made.
 
+    Attributes:
+        endpoints: the hubs, for a server that can drive their WebSockets without ASGI.
+
     Args:
         file: the agents to serve, instead of the file that the settings name.
         report: told, in a sentence, what the person at the terminal should know: a reload, a faulty edit.
@@ -89,7 +92,7 @@ class App:
         hub_door = HubDoor(self.door, self._new_trace_id)
         self._hubs: tuple[SessionHub, ...] = (VoiceHub(self.clock), ChatHub(self.clock))
         options = HubOptions(limits=ConnectionLimits(max_message_bytes=loaded.limits.max_message_bytes))
-        self._endpoints = tuple(
+        self.endpoints = tuple(
             HubEndpoint(
                 hub,
                 path=path,
@@ -153,7 +156,7 @@ class App:
             await asyncio.gather(*(tenant.sessions.close() for tenant in self.tenants.all()))
             for hub in self._hubs:
                 hub.finish()
-            await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints))
+            await asyncio.gather(*(endpoint.close() for endpoint in self.endpoints))
         finally:
             await self.synthesizer.close()
 
@@ -166,7 +169,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application. Hub paths do not pass FastAPI."""
-        for endpoint in self._endpoints:
+        for endpoint in self.endpoints:
             if endpoint.handles(scope):
                 await endpoint(scope, receive, send)
                 return
@@ -204,7 +207,7 @@ class App:
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        hubs = ", ".join(endpoint.path for endpoint in self._endpoints)
+        hubs = ", ".join(endpoint.path for endpoint in self.endpoints)
         problem = ProblemDetails(404, f"WebSocket {scope['path']}: no hub is here; hubs are {hubs}")
         headers = [(b"content-type", CONTENT_TYPE.encode())]
         await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})

@@ -25,6 +25,7 @@ from voisnap_mock.app import App
 from voisnap_mock.clock import Clock
 from voisnap_mock.config import Settings
 from voisnap_mock.errors import ConfigError, PortTaken
+from voisnap_mock.signalr.uvicorn_ws import HubSocket, websocket_class
 
 INTERRUPTED_TWICE = 130
 """The exit code when a second signal did not want to wait."""
@@ -78,7 +79,7 @@ class Server:
         config = uvicorn.Config(
             self.app,
             http="h11",
-            ws="websockets-sansio",
+            ws=websocket_class(self.app.endpoints),
             lifespan="off",
             log_config=None,
             # At "info", uvicorn logs the path of every WebSocket with its query, tokens included.
@@ -116,7 +117,10 @@ class Server:
         if self._state.tasks:
             await asyncio.wait(tuple(self._state.tasks), timeout=_DRAIN)
         for connection in list(self._state.connections):
-            connection.transport.abort()
+            if isinstance(connection, HubSocket):
+                connection.abort()
+            else:
+                connection.transport.abort()
         for task in tuple(self._state.tasks):
             task.cancel()
         if self._state.tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +14,10 @@ from voisnap_mock.signalr.http_client import open_request, request
 from voisnap_mock.signalr.transports import SseReader, Transport
 
 Headers: TypeAlias = Callable[[], Awaitable[dict[str, str]]]
+
+# At "debug", `websockets` logs the request line and headers of every opening, tokens included.
+_quiet = logging.getLogger(f"{__name__}.frames")
+_quiet.setLevel(logging.WARNING)
 
 
 class ClientTransport(Protocol):
@@ -64,6 +69,7 @@ class WebSocketTransport:
                 self._url,
                 additional_headers=await self._headers(),
                 compression=None,
+                logger=_quiet,
                 max_size=None,
                 ping_interval=None,
                 close_timeout=5,

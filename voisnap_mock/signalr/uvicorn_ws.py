@@ -38,7 +38,9 @@ try:
 except ImportError:
     from websockets.utils import apply_mask
 
-logger = logging.getLogger(__name__)
+# At "debug", `websockets` logs the request line and headers of every opening, tokens included.
+_quiet = logging.getLogger(f"{__name__}.frames")
+_quiet.setLevel(logging.WARNING)
 
 _STREAMED: Final = 65_536
 """Frames longer than this are handed on in pieces as they come, so that nobody can make the server hold them."""
@@ -354,7 +356,7 @@ class HubSocket(asyncio.Protocol):
             return
         self._make_delegate = None
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls only `shutdown` of it
-        conn = self._conn = ServerProtocol(max_size=None, logger=logger)
+        conn = self._conn = ServerProtocol(max_size=None, logger=_quiet)
         conn.receive_data(head)
         events = conn.events_received()
         if not events or not isinstance(events[0], Request):
