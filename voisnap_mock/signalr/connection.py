@@ -308,14 +308,12 @@ class HubConnection:
         return events
 
     def _accept(self, message: HubMessage, events: list[HubEvent]) -> None:
-        match message:
-            case Ping():
-                self._peer_pinged = True
-            case Close():
-                self.state = State.CLOSED
-                self._resumption = None
-            case _:
-                pass
+        kind = type(message)
+        if kind is Ping:
+            self._peer_pinged = True
+        elif kind is Close:
+            self.state = State.CLOSED
+            self._resumption = None
         events.append(message)
 
     def _count(self, message: HubMessage, now: float) -> bool:

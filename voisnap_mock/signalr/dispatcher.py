@@ -153,6 +153,9 @@ class Dispatcher:
         notify: told of what fails.
         detailed: whether clients are shown exceptions.
         parallel: how many invocations may run at once.
+
+    Attributes:
+        running: how many invocations run now; streams do not count.
     """
 
     __slots__ = (
@@ -169,11 +172,11 @@ class Dispatcher:
         "_peer",
         "_results",
         "_runners",
-        "_running",
-        "_streams",
+                "_streams",
         "_tasks",
         "_uploads",
         "_waiting",
+        "running",
     )
 
     def __init__(
@@ -196,7 +199,7 @@ class Dispatcher:
         self._accepting = True
         self._opening = False
         self._draining = False
-        self._running = 0
+        self.running = 0
         # Made when first needed: most connections are idle or only ever run one short method at a time.
         self._runners: list[Runner[Invocation | None]] | None = None
         self._free: list[Runner[Invocation | None]] = []
@@ -206,15 +209,10 @@ class Dispatcher:
         self._results: dict[str, asyncio.Future[object]] | None = None
         self._last_id = 0
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether no invocation is running; streams do not count."""
-        return self._running == 0
-
     def open(self, on_connected: Callable[[HubContext], Coroutine[Any, Any, None]]) -> None:
         """Run the hub's `on_connected`; messages wait until it is done."""
         self._opening = True
-        self._running += 1
+        self.running += 1
         self._runner().start(on_connected(self._context), None)
 
     def receive(self, message: HubMessage) -> None:
@@ -223,7 +221,7 @@ class Dispatcher:
             self._answered(message)
         elif not self._accepting:
             return
-        elif self._waiting or self._opening or (self._running >= self._parallel and type(message) is Invocation):
+        elif self._waiting or self._opening or (self.running >= self._parallel and type(message) is Invocation):
             if self._waiting is None:
                 self._waiting = deque()
             self._waiting.append(message)
@@ -332,10 +330,10 @@ class Dispatcher:
             if uploads is not None:
                 self._tasks.start(self._run_with_uploads(method, message, uploads))
         elif method.is_async:
-            self._running += 1
+            self.running += 1
             self._runner().start(method.call(self._context, *message.arguments), message)
         else:
-            self._running += 1
+            self.running += 1
             try:
                 result = method.call(self._context, *message.arguments)
             except Exception as error:  # noqa: BLE001 - the outermost frame of a hub method
@@ -374,15 +372,15 @@ class Dispatcher:
 
     def _next(self) -> None:
         """A method has ended: the turn of those that wait, as many as may run."""
-        self._running -= 1
+        self.running -= 1
         if self._draining:
             return
         if self._waiting:
             self._draining = True
-            while self._waiting and (self._running < self._parallel or type(self._waiting[0]) is not Invocation):
+            while self._waiting and (self.running < self._parallel or type(self._waiting[0]) is not Invocation):
                 self._handle(self._waiting.popleft())
             self._draining = False
-        if self._running == 0:
+        if self.running == 0:
             self._peer.went_idle()
 
     def _completed(self, message: Invocation, result: object) -> None:

@@ -122,6 +122,7 @@ class LiveConnection:
         "_frames",
         "_holds",
         "_host",
+        "_now",
         "_opened",
         "_waiting_bytes",
         "context",
@@ -170,6 +171,7 @@ class LiveConnection:
         self._away_until: float | None = None
         self._blocked_since: float | None = None
         self._holds = 0
+        self._now: float | None = None
         self._waiting_bytes = 0
         self._drain_waiters: list[asyncio.Future[None]] | None = None
         self._appointment: Appointment = host.timetable.call_at(now + limits.handshake_timeout, self)
@@ -229,10 +231,17 @@ class LiveConnection:
 
     def _receive(self, data: bytes) -> None:
         connection = self._connection
-        for event in connection.receive_bytes(data, self._host.clock.monotonic()):
-            self._take_event(event)
+        # One look at the clock serves everything that is sent in answer.
+        now = self._now = self._host.clock.monotonic()
+        for event in connection.receive_bytes(data, now):
+            if type(event) is Invocation and self._frames is None and self._dispatcher is not None and not self.ended:
+                # The frequent one, and no interceptors.
+                self._dispatcher.receive(event)
+            else:
+                self._take_event(event)
+        self._now = None
         dispatcher = self._dispatcher
-        if dispatcher is not None and not dispatcher.is_idle and not self.ended:
+        if dispatcher is not None and dispatcher.running and not self.ended:
             before = self._waiting_bytes
             self._waiting_bytes = after = before + len(data)
             limit = self._host.options.max_waiting_bytes
@@ -241,8 +250,6 @@ class LiveConnection:
                 self.hold_reading(True)
         if connection.can_resume:
             self._call_by(connection.next_deadline())
-        if connection.unsent_bytes and self.wire is not None:
-            self.wire.wake()
 
     def take(self) -> bytes:
         """The next bytes to write as one frame; empty when there are none.
@@ -318,6 +325,7 @@ class LiveConnection:
                     cross(self._host.interceptors, Seam.HANDSHAKE, self.context, event, self._open_held)
                 else:
                     self._open(event)
+                    self._wake()
             case Close():
                 self._end(RemoteProtocolError(event.error, kind="ClientClose") if event.error else None)
             case ConnectionFailed():
@@ -394,7 +402,8 @@ class LiveConnection:
     def _send_message(self, message: HubMessage) -> None:
         connection = self._connection
         if connection.state is State.OPEN:
-            connection.send(message, self._host.clock.monotonic())
+            now = self._now
+            connection.send(message, self._host.clock.monotonic() if now is None else now)
             self._sent()
 
     def _sent(self) -> None:
@@ -475,7 +484,7 @@ class LiveConnection:
             return
         self._closing = Close(error, allow_reconnect)
         self._dispatcher.stop_accepting()
-        if self._dispatcher.is_idle:
+        if not self._dispatcher.running:
             self._finish_close()
         else:
             self._close_by = self._host.clock.monotonic() + self._host.options.close_timeout
