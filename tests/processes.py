@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from voisnap_mock.cache import VARIABLE
+
 COMMAND = (sys.executable, "-m", "voisnap_mock")
 CLIENT_VARIABLES = (
     "VOISNAP_EMULATOR_HOST",
@@ -27,11 +29,11 @@ CLIENT_VARIABLES = (
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """The environment without what would point the commands somewhere else."""
+    """The environment without what would point the commands somewhere else; the run's own cache folder stays."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in CLIENT_VARIABLES and not name.startswith("VOISNAP_MOCK_")
+        if name == VARIABLE or (name not in CLIENT_VARIABLES and not name.startswith("VOISNAP_MOCK_"))
     }
     return kept | more
 

@@ -62,7 +62,7 @@ FLOORS = (
         ),
         IO | FRAMEWORKS | EDGE | {"random"},
     ),
-    Floor(2, ("clock", "ids", "journal", "recordings", "audio", "engine.runner"), FRAMEWORKS | EDGE),
+    Floor(2, ("cache", "clock", "ids", "journal", "recordings", "audio", "engine.runner"), FRAMEWORKS | EDGE),
     Floor(3, ("cloud", "control", "caller"), frozenset({"uvicorn"}) | EDGE),
     Floor(4, ("config", "app", "server", "cli", "pytest_plugin", "__init__", "__main__"), frozenset()),
 )
