@@ -51,7 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     if failed:
         # Said before pytest's lines, which come last whatever happens.
         print(f"\nFAILED before pytest: {', '.join(failed)}", flush=True)
-    passed = step("pytest", [PYTHON, "-m", "pytest", *arguments], environment)
+    # Calls in real time leave the machine idle most of the time, so two at once; not when somebody looks for something.
+    passed = step("pytest", [PYTHON, "-m", "pytest", *(arguments or ("-n2", "--dist=worksteal"))], environment)
     return 0 if passed and not failed else 1
 
 
