@@ -29,6 +29,8 @@ from speech_samples import (
 )
 
 from voisnap_mock.audio.endpointing import Activity, Endpointer, SpeechBegan, SpeechEnded
+from voisnap_mock.audio.marks import Speaker, mark
+from voisnap_mock.engine.events import Word
 
 END_OF_TURN = 0.5
 VOICES = ("en-us", "en", "en-us+f3", "en-us+m5", "en-us+f4", "de")
@@ -296,6 +298,72 @@ def test_a_frame_of_another_size_is_refused_and_changes_nothing(size: int) -> No
     assert at_work.position == 0.0
 
 
+# --- Marked speech ----------------------------------------------------------------------------------------------------
+
+
+def marked(pcm: Samples, *, speaker: Speaker = Speaker.CALLER, words: int = 4) -> Samples:
+    """It says `words` words, whatever it sounds like."""
+    step = len(pcm) / 16_000 / words
+    times = [Word(f"word{at}", at * step, (at + 1) * step) for at in range(words)]
+    data = mark(pcm.tobytes(), times, sample_rate=16_000, utterance=5, speaker=speaker)
+    return np.frombuffer(data, np.int16)
+
+
+@pytest.mark.parametrize("lead", [0.5, 0.507, 0.5133])
+@pytest.mark.parametrize(
+    "sound",
+    [
+        pytest.param(tone(0.8, 440, -20), id="a tone"),
+        pytest.param(tone(0.8, 440, -50), id="a faint tone"),
+        pytest.param(hum(0.8, -30), id="hum"),
+    ],
+)
+def test_a_sound_that_is_marked_is_speech_where_its_marks_are(sound: Samples, lead: float) -> None:
+    (found,) = utterances(np.concatenate([silence(lead), marked(sound), silence(1.5)]))
+    assert found.began == pytest.approx(lead, abs=0.021)
+    assert found.ended == pytest.approx(lead + 0.8, abs=0.041)
+
+
+def test_marked_silence_is_speech() -> None:
+    quiet = marked(silence(0), words=3)
+    (found,) = utterances(np.concatenate([silence(0.5), quiet, silence(1.5)]))
+    assert found.began == pytest.approx(0.5)
+    assert found.ended - found.began == pytest.approx(len(quiet) / 16_000, abs=0.021)
+
+
+def test_the_pre_roll_holds_all_that_is_marked_so_far() -> None:
+    at_work = endpointer()
+    pcm = np.concatenate([silence(0.5), marked(tone(0.8, 440, -20)), silence(1)])
+    for frame in frames(pcm):
+        if at_work.feed(frame):
+            assert at_work.position - 0.5 <= 0.16
+            assert at_work.pre_roll == pcm.tobytes()[round(0.2 * 32_000) : round(at_work.position * 32_000)]
+            return
+    pytest.fail("no speech was found")
+
+
+@pytest.mark.parametrize("text", ["operator", SENTENCES[0]])
+def test_the_agents_own_marked_voice_is_not_the_caller(text: str) -> None:
+    echo = marked(say(text).pcm, speaker=Speaker.AGENT, words=len(text.split()))
+    assert listen(in_silence(echo)) == []
+
+
+def test_a_caller_is_heard_right_after_an_echo() -> None:
+    echo = marked(say("operator").pcm, speaker=Speaker.AGENT, words=1)
+    caller = say("refund")
+    (found,) = utterances(in_silence(echo, silence(0.2), caller.pcm))
+    before = 1 + len(echo) / 16_000 + 0.2
+    assert found.began == pytest.approx(before + caller.begin, abs=0.06)
+    assert found.ended == pytest.approx(before + caller.end, abs=0.12)
+
+
+def test_an_echo_does_not_keep_an_utterance_open() -> None:
+    caller, echo = say("refund"), marked(say(SENTENCES[0]).pcm, speaker=Speaker.AGENT, words=8)
+    word = caller.pcm[: round(caller.end * 16_000)]
+    (found,) = utterances(np.concatenate([silence(0.5), word, echo, silence(1)]))
+    assert found.ended == pytest.approx(0.5 + caller.end, abs=0.25)
+
+
 # --- Whatever comes -------------------------------------------------------------------------------------------------
 
 
@@ -310,10 +378,12 @@ def sounds() -> dict[str, Samples]:
         "tone": tone(2, 700, -20),
         "full scale": quantize(np.tile([32767, -32768], 16_000)),
         "DC": quantize(np.full(32_000, -32768)),
+        "marked": marked(tone(1.5, 300, -30)),
+        "echo": marked(spoken, speaker=Speaker.AGENT, words=9),
     }
 
 
-SOUNDS = ("speech", "loud speech", "faint speech", "silence", "noise", "tone", "full scale", "DC")
+SOUNDS = ("speech", "loud speech", "faint speech", "silence", "noise", "tone", "full scale", "DC", "marked", "echo")
 MEDLEYS = st.lists(st.tuples(st.sampled_from(SOUNDS), st.integers(0, 60), st.integers(1, 60)), max_size=8)
 
 

@@ -417,6 +417,14 @@ class MarkDecoder:
         rate = self._sample_rate
         return tuple(Span(begin / rate, end / rate, speaker) for begin, end, speaker in self._spans)
 
+    @property
+    def last_span(self) -> Span | None:
+        """The latest of them; quick to ask for."""
+        if not self._spans:
+            return None
+        begin, end, speaker = self._spans[-1]
+        return Span(begin / self._sample_rate, end / self._sample_rate, speaker)
+
     def push(self, pcm: bytes) -> tuple[HeardWord, ...]:
         """The words that are complete with this audio, as a rule in their order."""
         self._pending += pcm
