@@ -392,7 +392,15 @@ class _Party:
         self._news.set()
 
     def _learn(self, target: str, arguments: list[Any]) -> None:
-        event = parse_event(target, arguments)
+        try:
+            event = parse_event(target, arguments)
+        except (LookupError, TypeError, ValueError) as error:
+            # Nobody can tell what would be waited for in vain now.
+            message = f"{target} came in a form that the documentation does not show ({error!r})"
+            self.failed = Failed("UNREADABLE_EVENT", message, False)
+            self._is_closed = True
+            self._news.set()
+            return
         if event is None:
             return
         match event:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import wave
@@ -15,7 +17,7 @@ import jsonschema
 import jwt
 import pytest
 import yaml
-from processes import COMMAND, ServerProgram, clean_environment, run
+from processes import COMMAND, Program, ServerProgram, clean_environment, run
 
 AGENTS = """
 version: 1
@@ -116,6 +118,14 @@ def test_the_version_is_printed() -> None:
     assert re.fullmatch(r"voisnap-mock \d+\.\d+\.\d+\n", run("--version").stdout)
 
 
+def test_a_pipe_that_knows_only_ascii_gets_what_it_can(tmp_path: Path) -> None:
+    (tmp_path / "agents.yaml").write_text(AGENTS)
+
+    result = run("validate", cwd=tmp_path, environment=clean_environment(PYTHONIOENCODING="ascii"))
+
+    assert (result.returncode, result.stdout) == (0, "? agents.yaml: 2 agents, no problems\n")
+
+
 def test_help_in_colour_for_people() -> None:
     result = run("--help", environment=clean_environment(FORCE_COLOR="1", TERM="xterm-256color"))
 
@@ -195,6 +205,30 @@ def test_call_says_what_became_of_the_rest_when_the_agent_hangs_up_first(url: st
 
     assert result.returncode == 1
     assert "the call ended (agent_ended) before 1 of 2 steps could be done" in result.stderr
+
+
+def test_a_session_is_resumed_by_another_call(url: str) -> None:
+    with Program([*COMMAND, "call", "agt_desk", "--json", "--say", "I want a refund", url]) as first:
+        started = json.loads(first.read_until(lambda line: '"started"' in line))
+        first.read_until(lambda line: "Which day" in line)
+    # Leaving the block kills the process: the connection is lost, the session waits.
+
+    result = run("call", "agt_desk", "--json", "--say", "it was monday", "--session", started["sessionId"], url)
+
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (events[0]["event"], events[0]["sessionId"]) == ("resumed", started["sessionId"]), result.stderr
+    assert "Refunded." in [event.get("text") for event in events]
+
+
+def test_a_call_whose_server_dies_is_exit_code_1(tmp_path: Path) -> None:
+    path = tmp_path / "agents.yaml"
+    path.write_text(AGENTS)
+    with ServerProgram(path) as server, Program([*COMMAND, "call", "agt_desk", "--url", server.url]) as caller:
+        caller.read_until(lambda line: "started" in line)
+        server.send_signal(signal.SIGKILL)
+
+        assert caller.wait() == 1
+        assert "the connection was lost before the call had ended" in caller.errors
 
 
 def test_call_follows_a_transfer_and_hands_over_metadata(url: str) -> None:
@@ -483,6 +517,18 @@ def test_ready_is_exit_code_0_for_a_server_that_is(url: str, server: ServerProgr
 
     assert (result.returncode, result.stdout) == (0, f"{server.url} is ready\n")
     assert run("ready", "--wait", url).returncode == 0
+
+
+def test_ready_waits_for_a_server_that_is_not_there_yet(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+
+    with (
+        Program([*COMMAND, "ready", "--wait", "--timeout", "30s", "--url", url]) as ready,
+        Program([*COMMAND, "serve", "--port", str(port)], cwd=tmp_path) as server,
+    ):
+        assert ready.wait() == 0, ready.report() + server.report()
 
 
 def test_ready_that_waited_in_vain_is_exit_code_5() -> None:

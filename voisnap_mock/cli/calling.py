@@ -63,7 +63,8 @@ def call(
     own_token = access_token(server, find_login(token=token, email=email, password=password))
     console = open_console()
     transcript = Transcript(console, as_json=as_json)
-    transcript.title(f"Calling {agent}", f"on {server}")
+    hint = "" if plan.steps else "; Ctrl-C hangs up"
+    transcript.title(f"Calling {agent}", f"on {server}{hint}")
     try:
         recording = asyncio.run(_call(server, own_token, agent, plan, audio, transcript))
     except CallRefused as error:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from typing import IO, Any, Protocol
 
 
@@ -135,10 +136,17 @@ def open_console(stream: IO[str] | None = None) -> Console:
     return TerminalConsole(stream) if is_terminal(stream) else PlainConsole(stream)
 
 
+def take_any_text() -> None:
+    """Let standard output and standard error show `?` for what their encoding cannot say, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def print_json(value: object, *, compact: bool = False) -> None:
     """Print `value` on standard output: indented, or with `compact` as one line of a stream of JSON lines."""
-    indent = None if compact else 2
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+    speaks_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(value, ensure_ascii=not speaks_unicode, indent=None if compact else 2) + "\n")
     sys.stdout.flush()
 
 

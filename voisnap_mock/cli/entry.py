@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from voisnap_mock.cli import values
-from voisnap_mock.cli.console import is_terminal, print_error
+from voisnap_mock.cli.console import is_terminal, print_error, take_any_text
 from voisnap_mock.cli.failures import INTERRUPTED, exit_code
 from voisnap_mock.errors import VoisnapMockError
 
@@ -376,6 +376,7 @@ def env(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
+    take_any_text()
     try:
         app(args=arguments, prog_name="voisnap-mock")
     except VoisnapMockError as error:
