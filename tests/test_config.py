@@ -59,6 +59,7 @@ def test_the_agents_file_of_the_working_directory_is_taken(tmp_path: Path) -> No
         ("seed", "x", "'x' is not a whole number, expected a seed"),
         ("host", "a b", "'a b' is not a host"),
         ("host", "http://x", "'http://x' is not a host"),
+        ("clock", "fast", "'fast' is not a clock, expected one of real, 4x, virtual"),
         ("log", "loud", "'loud' is not a log level, expected one of debug, info, warning, error"),
     ],
 )

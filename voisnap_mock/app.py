@@ -283,6 +283,7 @@ class App:
             endpointer_for=_endpointer_for(file),
             limits=file.limits,
             fidelity=file.fidelity,
+            mode=self.settings.clock,
         )
         return Tenant(tenant_id, clock=self.clock, journal=journal, sessions=sessions)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from voisnap_mock.agents.builtin import builtin_agents
 from voisnap_mock.agents.reading import parse_agents
@@ -21,7 +21,10 @@ DEFAULT_AGENTS_FILE = "agents.yaml"
 RECORDINGS = "recordings"
 ENVIRONMENT_PREFIX = "VOISNAP_MOCK_"
 
+CallClock = Literal["real", "4x", "virtual"]
+_CALL_CLOCKS: tuple[CallClock, ...] = ("real", "4x", "virtual")
 LogLevel = Literal["debug", "info", "warning", "error"]
+Choice = TypeVar("Choice", bound=str)
 _LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
 
 
@@ -36,6 +39,7 @@ class Settings:
         port_file: gets the port number and a line break once the server is ready.
         seed: of ids and choices; None is the agents file's own.
         vosk_model: folder of the Vosk model for agents that name none themselves.
+        clock: what moves call time: the wall clock, four times as fast, or the caller's audio.
         log: how much is logged.
         origins: for settings that were given, by what: `--port`, `VOISNAP_MOCK_PORT`.
     """
@@ -46,6 +50,7 @@ class Settings:
     port_file: Path | None = None
     seed: int | None = None
     vosk_model: Path | None = None
+    clock: CallClock = "real"
     log: LogLevel = "warning"
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -139,11 +144,19 @@ def _host(origin: str, value: object, folder: Path) -> str:
     return text.removeprefix("[").removesuffix("]")
 
 
+def _clock(origin: str, value: object, folder: Path) -> CallClock:
+    return _one_of(origin, value, "clock", _CALL_CLOCKS)
+
+
 def _log(origin: str, value: object, folder: Path) -> LogLevel:
-    level = str(value).lower()
-    if level not in _LOG_LEVELS:
-        raise ConfigError(f"{origin}: {value!r} is not a log level, expected one of {', '.join(_LOG_LEVELS)}")
-    return level
+    return _one_of(origin, value, "log level", _LOG_LEVELS)
+
+
+def _one_of(origin: str, value: object, what: str, choices: tuple[Choice, ...]) -> Choice:
+    for choice in choices:
+        if str(value).lower() == choice:
+            return choice
+    raise ConfigError(f"{origin}: {value!r} is not a {what}, expected one of {', '.join(map(str, choices))}")
 
 
 _PARSERS: Mapping[str, Callable[[str, object, Path], object]] = {
@@ -153,6 +166,7 @@ _PARSERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "port_file": _path,
     "seed": _seed,
     "vosk_model": _path,
+    "clock": _clock,
     "log": _log,
 }
 assert _PARSERS.keys() == {setting.name for setting in fields(Settings)} - {"origins"}

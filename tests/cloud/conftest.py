@@ -11,7 +11,7 @@ from hub_caller import ServerFactory
 from voisnap_mock.agents.reading import parse_agents
 from voisnap_mock.app import App
 from voisnap_mock.clock import Clock
-from voisnap_mock.config import Settings
+from voisnap_mock.config import CallClock, Settings
 from voisnap_mock.server import Server
 
 AGENTS = """
@@ -67,9 +67,13 @@ async def make_server() -> AsyncIterator[ServerFactory]:
     """Starts servers in the test's own loop: `await make_server(text_of_an_agents_file)`."""
     async with AsyncExitStack() as stack:
 
-        async def make(agents: str | None = AGENTS, *, clock: Clock | None = None) -> Server:
+        async def make(
+            agents: str | None = AGENTS, *, clock: Clock | None = None, call_clock: CallClock = "real"
+        ) -> Server:
             file = parse_agents(agents, source="test agents") if agents is not None else None
-            return await stack.enter_async_context(Server(App(Settings(port=0), clock=clock, file=file)))
+            return await stack.enter_async_context(
+                Server(App(Settings(port=0, clock=call_clock), clock=clock, file=file))
+            )
 
         yield make
 

@@ -79,6 +79,22 @@ async def test_a_strict_script_hears_what_it_expects_and_hangs_up(server: Server
         await caller.closed()
 
 
+async def test_in_virtual_time_a_call_takes_as_long_as_its_work_and_is_always_the_same(
+    make_server: ServerFactory,
+) -> None:
+    async def call() -> list[tuple[str, Any]]:
+        server = await make_server(call_clock="virtual")
+        async with HubCaller(server, "voice", agentId="agt_desk") as caller:
+            await caller.speak(bytes(10 * 32_000) + LOUD, silence=5)
+            await caller.wait_for("TranscriptionOf", isFinal=True, text="I heard you.")
+            await caller.invoke("SendDtmfAsync", "9")
+            assert (await caller.wait_for("SessionEnded"))["durationSeconds"] > 15
+            await caller.closed()
+        return [(target, payload) for target, payload in caller.events if target != "SessionStarted"]
+
+    assert await call() == await call()
+
+
 async def test_keys_drive_the_script_and_a_transfer_ends_the_call(server: Server) -> None:
     async with HubCaller(server, "voice", agentId="agt_desk") as caller:
         await caller.wait_for("TranscriptionOf", isFinal=True, text="Hello.")
