@@ -102,6 +102,11 @@ def test_the_same_seed_gives_the_same_ids(agents: Path) -> None:
     assert conversation() == conversation()
 
 
+def test_call_time_can_run_faster(agents: Path) -> None:
+    with ServerProgram(agents, "--clock", "4x") as server:
+        assert greeting(server) == "First."
+
+
 def test_settings_come_from_the_environment_too(agents: Path, tmp_path: Path) -> None:
     port_file = tmp_path / "port"
     environment = clean_environment(VOISNAP_MOCK_PORT_FILE=str(port_file), VOISNAP_MOCK_AGENTS=str(agents))
@@ -238,7 +243,12 @@ def test_a_vosk_model_that_cannot_be_used_is_exit_code_3(kind: str, way: str, ag
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("VOISNAP_MOCK_PORT", "many"), ("VOISNAP_MOCK_LOG", "loud"), ("VOISNAP_MOCK_SEED", "x")],
+    [
+        ("VOISNAP_MOCK_PORT", "many"),
+        ("VOISNAP_MOCK_LOG", "loud"),
+        ("VOISNAP_MOCK_SEED", "x"),
+        ("VOISNAP_MOCK_CLOCK", "fast"),
+    ],
 )
 def test_a_bad_variable_is_exit_code_3_and_named(variable: str, value: str, agents: Path) -> None:
     result = run("serve", agents, environment=clean_environment(**{variable: value}))

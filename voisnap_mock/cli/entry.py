@@ -132,6 +132,10 @@ def serve(
         Path | None,
         typer.Option(help="Folder of a Vosk model; else VOSK_MODEL_PATH, the built-in one.", show_default=False),
     ] = None,
+    clock: Annotated[
+        str | None,
+        typer.Option(help="What moves call time: real, 4x, or virtual (the caller's audio).", show_default="real"),
+    ] = None,
     log: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="warning")] = None,
 ) -> None:
     """Serve until stopped.
@@ -140,7 +144,18 @@ def serve(
     """
     from voisnap_mock.cli.serving import serve
 
-    serve(agents, host=host, port=port, port_file=port_file, seed=seed, vosk_model=vosk_model, log=log)
+    serve(
+        {
+            "agents": agents,
+            "host": host,
+            "port": port,
+            "port_file": port_file,
+            "seed": seed,
+            "vosk_model": vosk_model,
+            "clock": clock,
+            "log": log,
+        }
+    )
 
 
 @app.command(cls=_OrderedCommand)

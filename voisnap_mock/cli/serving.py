@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from voisnap_mock import __version__
@@ -17,32 +17,14 @@ from voisnap_mock.server import Server
 from voisnap_mock.server import serve as serve_until_signal
 
 
-def serve(
-    agents: Path | None,
-    *,
-    host: str | None,
-    port: int | None,
-    port_file: Path | None,
-    seed: int | None,
-    vosk_model: Path | None,
-    log: str | None,
-) -> None:
-    """Serve until a signal comes.
+def serve(flags: Mapping[str, object]) -> None:
+    """Serve until a signal comes. `flags` are by the names of `Settings`; None is "not given".
 
     Raises:
         ConfigError: if a setting, the agents file or a speech model cannot be used.
         PortTaken: if the address cannot be bound.
         SystemExit: with the server's exit code.
     """
-    flags = {
-        "agents": agents,
-        "host": host,
-        "port": port,
-        "port_file": port_file,
-        "seed": seed,
-        "vosk_model": vosk_model,
-        "log": log,
-    }
     settings = load_settings(flags, environment=os.environ)
     logging.basicConfig(
         level=settings.log.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
