@@ -310,6 +310,17 @@ class TestOpenServer:
         )
         assert server.state is State.CLOSED
 
+    def test_answers_to_what_came_before_the_failure_come_before_the_close(self) -> None:
+        server = open_server()
+        server.receive_bytes(b'{"type":1,"invocationId":"1","target":"m","arguments":[]}\x1egarbage\x1e', 0.0)
+        assert server.state is State.FAILED
+        assert server.receive_bytes(PING, 0.0) == []
+        assert server.next_deadline() is None
+        server.send(Completion("1", 5), 0.0)
+        assert server.bytes_to_send().startswith(b'{"type":3,"invocationId":"1","result":5}\x1e{"type":7,"error":')
+        assert server.state is State.CLOSED
+        assert server.unsent_bytes == 0
+
     def test_what_came_before_is_returned(self) -> None:
         events = open_server().receive_bytes(PING + b"garbage\x1e" + PING, 0.0)
         assert events[0] == Ping()
@@ -567,6 +578,7 @@ def test_byte_by_byte(data: bytes) -> None:
     whole, split = new_server(), new_server()
     events = [event for byte in data for event in split.receive_bytes(bytes([byte]), 0.0)]
     assert [type(event) for event in events] == [type(event) for event in whole.receive_bytes(data, 0.0)]
+    assert sent(split) == sent(whole)
     assert split.state is whole.state is State.CLOSED
 
 

@@ -22,16 +22,19 @@ The two machines of one connection, coupled by the bytes between them:
 | HANDSHAKE | `send`                               | HANDSHAKE | raises LocalProtocolError                            |
 | OPEN      | a message                            | OPEN      | returned                                             |
 | OPEN      | Close from the peer                  | CLOSED    | returned; what follows it is not read                |
-| OPEN      | a malformed or too long message      | CLOSED    | server: Close with an error and `allowReconnect`;    |
+| OPEN      | a malformed or too long message      | FAILED    | server: Close with an error and `allowReconnect`;    |
 |           |                                      |           | `ConnectionFailed` returned after what came before   |
+|           |                                      |           | a client is CLOSED at once                           |
 | OPEN      | `send` of Close                      | CLOSED    | queued; nothing can be queued after it               |
 | OPEN      | `send` of anything else              | OPEN      | queued                                               |
 | OPEN      | nothing sent for `keep_alive`        | OPEN      | Ping queued                                          |
-| OPEN      | server: silence after the first Ping | CLOSED    | as for a malformed message                           |
+| OPEN      | server: silence after the first Ping | FAILED    | as for a malformed message                           |
 | OPEN      | client: silence                      | CLOSED    | `ConnectionFailed` returned                          |
 | OPEN      | `suspend`, if it can be resumed      | OPEN      | what is sent is kept, bytes are dropped, no deadline |
 | OPEN      | `resume`                             | OPEN      | Sequence queued, then what was not acknowledged      |
-| CLOSED    | bytes                                | CLOSED    | dropped                                              |
+| FAILED    | `send`                               | FAILED    | queued: answers to what came before the failure      |
+| FAILED    | `bytes_to_send`                      | CLOSED    | all of it, then the Close                            |
+| CLOSED    | bytes, also when FAILED              | CLOSED    | dropped                                              |
 | CLOSED    | `send`                               | CLOSED    | raises LocalProtocolError                            |
 
 With stateful reconnect (both sides agreed at negotiate, handshake version 2) messages are numbered, acknowledged and
@@ -97,6 +100,7 @@ class State(Enum):
 
     HANDSHAKE = auto()
     OPEN = auto()
+    FAILED = auto()
     CLOSED = auto()
 
 
@@ -148,6 +152,7 @@ class HubConnection:
     """
 
     __slots__ = (
+        "_farewell",
         "_handshake_out",
         "_held",
         "_last_received",
@@ -193,6 +198,8 @@ class HubConnection:
         self._out: list[bytes] = []
         self._unsent = 0
         self._handshake_out = b""
+        # The Close of a failed connection: goes out after the answers to what came before the failure.
+        self._farewell = b""
         self._started = self._last_sent = self._last_received = now
         self._peer_pinged = False
         self._held = False
@@ -212,7 +219,7 @@ class HubConnection:
     def unsent_bytes(self) -> int:
         """How much `bytes_to_send` has still to hand out."""
         waiting = self._resumption.waiting_bytes if self._resumption is not None else 0
-        return self._unsent + len(self._handshake_out) + waiting
+        return self._unsent + len(self._handshake_out) + waiting + len(self._farewell)
 
     @property
     def can_resume(self) -> bool:
@@ -228,7 +235,7 @@ class HubConnection:
         Raises:
             LocalProtocolError: the connection is not open, or a payload cannot be written.
         """
-        if self.state is not State.OPEN:
+        if self.state is not State.OPEN and self.state is not State.FAILED:
             raise LocalProtocolError(f"{type(message).__name__} cannot be sent while {self.state.name}")
         assert self.protocol is not None
         if data is None:
@@ -255,12 +262,16 @@ class HubConnection:
         if self._handshake_out:
             data, self._handshake_out = self._handshake_out, b""
             return data
+        if self.state is State.FAILED:
+            self._out.append(self._farewell)
+            self.state = State.CLOSED
         out = self._out
         if not out:
             return b""
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         self._unsent = 0
+        self._farewell = b""
         return data
 
     def drop_unsent(self) -> int:
@@ -278,7 +289,7 @@ class HubConnection:
         Frame boundaries of the transport mean nothing: any split of the same bytes gives the same events.
         """
         events: list[HubEvent] = []
-        if self.state is State.CLOSED or self._suspended:
+        if self.state is State.CLOSED or self.state is State.FAILED or self._suspended:
             return events
         self._last_received = now
         if self._rest:
@@ -395,7 +406,7 @@ class HubConnection:
         """
         limits = self._limits
         match self.state:
-            case State.CLOSED:
+            case State.CLOSED | State.FAILED:
                 return None
             case State.HANDSHAKE:
                 return self._started + limits.handshake_timeout
@@ -475,18 +486,23 @@ class HubConnection:
 
     def lose_transport(self) -> None:
         """The transport is gone for good; nothing more can be sent or received."""
+        if self.state is State.FAILED:
+            self._out.append(self._farewell)
         self.state = State.CLOSED
         self._resumption = None
 
     def _fail(self, error: RemoteProtocolError, now: float, events: list[HubEvent]) -> None:
         events.append(ConnectionFailed(error))
-        if self.role is Role.SERVER:
-            if self.state is State.HANDSHAKE:
-                self._handshake_out = serialize_handshake_response(HandshakeResponse(self._handshake_error(error)))
-            else:
-                detail = f" {error}" if self._limits.detailed_errors else ""
-                self.send(Close(CLOSED_WITH_ERROR + detail, allow_reconnect=True), now)
-        self.state = State.CLOSED
+        if self.role is Role.SERVER and self.state is State.HANDSHAKE:
+            self._handshake_out = serialize_handshake_response(HandshakeResponse(self._handshake_error(error)))
+            self.state = State.CLOSED
+        elif self.role is Role.SERVER:
+            assert self.protocol is not None
+            detail = f" {error}" if self._limits.detailed_errors else ""
+            self._farewell = self.protocol.serialize(Close(CLOSED_WITH_ERROR + detail, allow_reconnect=True))
+            self.state = State.FAILED
+        else:
+            self.state = State.CLOSED
         self._resumption = None
         self._rest = b""
 

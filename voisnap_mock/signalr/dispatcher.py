@@ -172,7 +172,7 @@ class Dispatcher:
         "_peer",
         "_results",
         "_runners",
-                "_streams",
+        "_streams",
         "_tasks",
         "_uploads",
         "_waiting",

@@ -196,7 +196,7 @@ class HubEndpoint:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._emptied.wait(), grace)
         for live in list(self._live.values()):
-            live.abort()
+            live.cut()
         await self._timetable.close()
         # Callbacks of the hub end by themselves; what has not by now is cut.
         with suppress(TimeoutError):
@@ -403,7 +403,7 @@ class HubEndpoint:
     def give_up(self, live: LiveConnection) -> None:
         """The upgrade has failed; a connection that can be resumed waits for the next try."""
         if live.wire is None and not live.can_resume:
-            live.abort()
+            live.cut()
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run something that ends with the endpoint."""

@@ -401,7 +401,7 @@ class LiveConnection:
 
     def _send_message(self, message: HubMessage) -> None:
         connection = self._connection
-        if connection.state is State.OPEN:
+        if connection.state is State.OPEN or connection.state is State.FAILED:
             now = self._now
             connection.send(message, self._host.clock.monotonic() if now is None else now)
             self._sent()
@@ -492,6 +492,12 @@ class LiveConnection:
 
     def abort(self) -> None:
         """See `HubContext.abort`."""
+        if not self.ended:
+            self._say_close(Close())
+            self._end(None)
+
+    def cut(self) -> None:
+        """End the transport at once, with nothing said to the client."""
         wire, self.wire = self.wire, None
         if not self.ended:
             self._connection.lose_transport()
@@ -508,11 +514,11 @@ class LiveConnection:
         options = self._host.options
         if self.ended:
             if self._force_at is None or now >= self._force_at:
-                self.abort()
+                self.cut()
         elif self._away_until is not None and now >= self._away_until:
             self._connection.lose_transport()
             self._end(TransportLost(f"the client has not come back within {options.disconnect_timeout:g} s"))
-            self.abort()
+            self.cut()
         elif self._blocked_since is not None and now >= self._blocked_since + options.send_timeout:
             self._give_up_slow(f"a write has been blocked for {options.send_timeout:g} s")
         elif self._close_by is not None and now >= self._close_by:
