@@ -2,6 +2,7 @@
 
 utterances/   what `say` spoke, each with its text: every server knows them again by their sound
 models/       Vosk models that `models install` put there
+vocabulary/   the built-in model with the words that agents listen for
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 VARIABLE = "VOISNAP_MOCK_CACHE"
 UTTERANCES = "utterances"
 MODELS = "models"
+VOCABULARY = "vocabulary"
 
 
 def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
