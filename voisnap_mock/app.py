@@ -7,13 +7,16 @@ import logging
 import threading
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voisnap_mock import __version__
 from voisnap_mock.agents.script import AgentScript, AgentsFile
+from voisnap_mock.audio.known_recordings import IndexNews, RecordingIndex
 from voisnap_mock.audio.stt import Ears
 from voisnap_mock.audio.tts import LocalSynthesizer
+from voisnap_mock.cache import UTTERANCES, cache_folder
 from voisnap_mock.clock import Clock, SystemClock
 from voisnap_mock.cloud.chat_hub import ChatHub
 from voisnap_mock.cloud.door import Door
@@ -27,6 +30,7 @@ from voisnap_mock.engine.runner import SessionTable
 from voisnap_mock.errors import ConfigError, ModelError
 from voisnap_mock.ids import IdSource
 from voisnap_mock.journal import Journal
+from voisnap_mock.recordings import Utterances
 from voisnap_mock.signalr import HubEndpoint, HubOptions
 from voisnap_mock.signalr.connection import ConnectionLimits
 
@@ -43,6 +47,10 @@ CHAT_PATH = "/hubs/chat"
 
 _log = logging.getLogger("voisnap_mock.app")
 
+# Seconds after which people want to know what takes so long, and how far it is.
+_PATIENT = 0.5
+_PROGRESS_EVERY = 0.1
+
 
 class App:
     """One server's objects, and the ASGI application over them.
@@ -56,6 +64,7 @@ class App:
     Args:
         file: the agents to serve, instead of the file that the settings name.
         report: told, in a sentence, what the person at the terminal should know: a reload, a faulty edit.
+        progress: told how many of how many known recordings have been read, when that takes long.
 
     Raises:
         ConfigError: a setting, the agents file or a speech model cannot be used.
@@ -68,17 +77,26 @@ class App:
         clock: Clock | None = None,
         file: AgentsFile | None = None,
         report: Callable[[str], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         self._report = report or _log.warning
+        self._progress = progress
         self._source = AgentsSource(settings.agents, origin=settings.origins.get("agents", ""))
         self._own_file = file
         folder = settings.agents.parent if settings.agents is not None else Path.cwd()
+        self._index = RecordingIndex(
+            [self._source.utterances],
+            quiet=[Utterances(cache_folder() / UTTERANCES)],
+            clock=self.clock,
+            on_news=lambda news: self._on_loop(lambda: self._note_recordings(news)),
+        )
         self.ears = Ears(
             vosk_model=str(settings.vosk_model) if settings.vosk_model is not None else None,
             vosk_model_origin=settings.origins.get("vosk_model", "--vosk-model"),
             agents_folder=folder,
+            recordings=self._index,
         )
         self.synthesizer = LocalSynthesizer()
         loaded = file if file is not None else self._source.load()
@@ -113,6 +131,8 @@ class App:
         self._warming_up: asyncio.Task[None] | None = None
         self._loader: threading.Thread | None = None
         self._last_fault = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._known_problems: frozenset[str] = frozenset()
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -120,6 +140,7 @@ class App:
         """Begin to serve under `base_url`. Speech warms up behind the first calls; nobody waits for it here."""
         self._base_url = base_url
         self._started_at = self.clock.monotonic()
+        self._loop = asyncio.get_running_loop()
         self._waiting_for = ()
         # Agents that speak in tones and recordings need no speech worker; should one come later, it is started then.
         if any(agent.voice.engine in ("auto", "pyttsx3") for agent in self.tenants.default.file.agents.values()):
@@ -149,6 +170,7 @@ class App:
     async def stop(self) -> None:
         """End all sessions with `server_shutdown`, then all connections."""
         self._waiting_for = ("stop",)
+        self._index.close()
         for task in (self._watcher, self._warming_up):
             if task is not None:
                 task.cancel()
@@ -266,6 +288,7 @@ class App:
                     await changed.wait()
                     changed.clear()
                     await self.reload()
+                    await asyncio.to_thread(self._index.refresh)
         except Exception as error:  # noqa: BLE001 - the outermost frame of the task
             self._report(f"edits of {self._source.path} are no longer noticed: {error!r}")
 
@@ -309,6 +332,40 @@ class App:
             self.ears.warm_up()
         except ModelError as error:
             _log.warning("%s", error)
+        self._index.refresh(self._show_progress())
+
+    # --- known recordings -------------------------------------------------------------------------------------------
+
+    def _show_progress(self) -> Callable[[int, int], None] | None:
+        """What tells `progress` of an index that takes long."""
+        progress = self._progress
+        if progress is None:
+            return None
+        next_at = self.clock.monotonic() + _PATIENT
+        is_shown = False
+
+        def show(done: int, total: int) -> None:
+            nonlocal next_at, is_shown
+            now = self.clock.monotonic()
+            if now >= next_at or (is_shown and done == total):
+                next_at, is_shown = now + _PROGRESS_EVERY, True
+                self._on_loop(lambda: progress(done, total))
+
+        return show
+
+    def _note_recordings(self, news: IndexNews) -> None:
+        tenant = self.tenants.default
+        tenant.journal.append("recordings.indexed", tenant_id=tenant.id, known=news.known, problems=list(news.problems))
+        for problem in news.problems:
+            if problem not in self._known_problems:
+                self._report(f"warning: {problem}")
+        self._known_problems = frozenset(news.problems)
+
+    def _on_loop(self, call: Callable[[], None]) -> None:
+        """From any thread. Without a loop nobody is there to be told."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed already
+                self._loop.call_soon_threadsafe(call)
 
 
 def _endpointer_for(file: AgentsFile) -> Callable[[AgentScript], Endpointer]:

@@ -13,12 +13,13 @@ from voisnap_mock.agents.reading import parse_agents
 from voisnap_mock.agents.script import AgentsFile
 from voisnap_mock.audio.voices import what_is_wrong_with
 from voisnap_mock.errors import AgentsFileError, ConfigError, Problem
-from voisnap_mock.recordings import Recordings
+from voisnap_mock.recordings import Recordings, Utterances
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8647
 DEFAULT_AGENTS_FILE = "agents.yaml"
 RECORDINGS = "recordings"
+UTTERANCES = "utterances"
 ENVIRONMENT_PREFIX = "VOISNAP_MOCK_"
 
 CallClock = Literal["real", "4x", "virtual"]
@@ -181,12 +182,14 @@ class AgentsSource:
     Attributes:
         path: the file, None for the built-in agents.
         recordings: the prompts beside it.
+        utterances: the known caller recordings there.
     """
 
     def __init__(self, path: Path | None, *, origin: str = "") -> None:
         self.path = path
         self._folder = (path.parent if path is not None else Path.cwd()) / RECORDINGS
         self.recordings = Recordings(self._folder)
+        self.utterances = Utterances(self._folder / UTTERANCES)
         self._origin = origin
 
     def load(self) -> AgentsFile:

@@ -2,13 +2,23 @@ import math
 import struct
 import subprocess
 import sys
+from io import BytesIO
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voisnap_mock.audio.frames import AGENT_RATE, CALLER_RATE, Framer, read_wav, resample, seconds, write_wav
+from voisnap_mock.audio.frames import (
+    AGENT_RATE,
+    CALLER_RATE,
+    Framer,
+    read_wav,
+    resample,
+    seconds,
+    wav_seconds,
+    write_wav,
+)
 from voisnap_mock.errors import SpeechError
 
 PCM, FLOAT, ALAW, MULAW = 1, 3, 6, 7
@@ -150,6 +160,18 @@ def test_every_usual_format_is_read_as_the_same_sound(data: bytes) -> None:
 def test_telephone_formats_are_expanded_as_g711_says(code: int, byte: int, sample: int) -> None:
     pcm, _ = read_wav(wav(bytes([byte]), code=code, bits=8))
     assert struct.unpack("<h", pcm)[0] == sample
+
+
+@pytest.mark.parametrize("data", READABLE.values(), ids=READABLE)
+def test_the_headers_alone_tell_how_long_it_is(data: bytes) -> None:
+    assert wav_seconds(BytesIO(data), len(data)) == pytest.approx(0.1)
+    assert wav_seconds(BytesIO(data[:-400]), len(data) - 400) < 0.1
+
+
+def test_the_headers_of_a_file_that_is_none_are_refused() -> None:
+    for data in (b"", b"RIFF", b"nonsense" * 100, write_wav(b"", 8000)[:36], b"RIFF\0\0\0\0WAVE" + bytes(80_000)):
+        with pytest.raises(SpeechError):
+            wav_seconds(BytesIO(data), len(data))
 
 
 def test_channels_are_averaged() -> None:

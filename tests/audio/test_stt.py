@@ -327,7 +327,9 @@ def test_nothing_heavy_is_imported_and_nothing_printed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "Vosk, built-in tiny model: synthesised English only, 950 words\n"
+    assert done.stdout == (
+        "marked speech, else Vosk (built-in tiny model: synthesised English only, 950 words), else voice activity\n"
+    )
 
 
 # --- Which model counts ---------------------------------------------------------------------------------------------
@@ -355,8 +357,8 @@ def test_the_agents_own_model_counts_before_the_flag_before_the_environment(
 
 
 def test_the_chosen_model_is_described_honestly() -> None:
-    assert choose_model().describe() == "Vosk, built-in tiny model: synthesised English only, 950 words"
-    assert choose_model(flag="/m").describe() == "Vosk, model /m (--vosk-model)"
+    assert choose_model().describe() == "Vosk (built-in tiny model: synthesised English only, 950 words)"
+    assert choose_model(flag="/m").describe() == "Vosk (model /m, --vosk-model)"
 
 
 # --- The chain ------------------------------------------------------------------------------------------------------
@@ -375,7 +377,7 @@ def answer(hearing: Hearing, pcm: bytes, expected: str | None = None) -> Transcr
 
 def test_auto_asks_vosk_and_falls_back_on_voice_activity() -> None:
     hearing = Ears().hearing_for(agent())
-    assert hearing.names == ("vosk", "activity")
+    assert hearing.names == ("marks", "vosk", "activity")
     assert answer(hearing, on_the_line(caller(FIXED[0]).pcm)).text == FIXED[0]
     assert answer(hearing, on_the_line(say("elephant").pcm)) == Transcript("[speech 1.4s]", 0.0, "activity")
 
@@ -504,9 +506,9 @@ def test_an_empty_flag_is_refused_at_once() -> None:
         Ears(vosk_model="")
 
 
-def test_marks_are_not_there_yet() -> None:
-    with pytest.raises(ConfigError, match="agt_a: hears: marks is not there yet; use auto, vosk, script or activity"):
-        Ears().check([agent("marks")])
+def test_known_recordings_need_a_folder() -> None:
+    with pytest.raises(ConfigError, match="agt_a: hears: recordings needs a recordings folder"):
+        Ears().check([agent("recordings")])
 
 
 def test_the_script_ear_needs_a_strict_script() -> None:
@@ -521,9 +523,9 @@ def test_without_vosk_auto_knows_activity_only_and_a_pinned_vosk_stops_the_start
     ears = Ears()
     ears.check([agent()])
     ears.warm_up()
-    assert ears.hearing_for(agent()).names == ("activity",)
-    assert ears.describe().startswith("voice activity only: the package vosk is not installed")
-    assert ears.warning is not None
+    assert ears.hearing_for(agent()).names == ("marks", "activity")
+    assert ears.describe() == "marked speech, else voice activity"
+    assert "the package vosk is not installed" in str(ears.warning)
     with pytest.raises(ConfigError, match="hears: vosk cannot be used here: the package vosk is not installed"):
         ears.check([agent("vosk")])
 

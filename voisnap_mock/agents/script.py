@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 HOME = "replies"
 """What `goto` names to lead out of every state."""
 
-Hears = Literal["auto", "vosk", "marks", "script", "activity"]
+Hears = Literal["auto", "marks", "recordings", "vosk", "script", "activity"]
 
 
 class EndReason(StrEnum):
@@ -41,6 +41,7 @@ class Voice:
         name: a voice of that engine, for espeak `en-us`, `en-us+f3`, `de` ...
         rate: words per minute, 80 to 450.
         volume: 0.0 to 1.0.
+        marked: its audio carries its words, so that a client's playback can be decoded.
         line, column: where it stands in its file, from 1; 0 when it is not from a file.
     """
 
@@ -48,6 +49,7 @@ class Voice:
     name: str = "en-us"
     rate: int = 175
     volume: float = 1.0
+    marked: bool = False
     line: int = field(default=0, compare=False, repr=False)
     column: int = field(default=0, compare=False, repr=False)
 
@@ -63,6 +65,7 @@ class Timing:
         max_idle: silence of both sides that ends the session; None is 15 s for a call and no limit for a chat.
         max_duration: length that ends the session; None is 10 min for a call and no limit for a chat.
         chat_chunk: between two chunks of a chat reply.
+        stt_timeout: real time within which an ear must have understood an utterance that is over.
     """
 
     partial_every: float = 0.3
@@ -71,6 +74,7 @@ class Timing:
     max_idle: float | None = None
     max_duration: float | None = None
     chat_chunk: float = 0.05
+    stt_timeout: float = 10.0
 
 
 # --- What an agent does ---------------------------------------------------------------------------------------
@@ -204,6 +208,7 @@ class AgentScript:
 
     Attributes:
         barge_in: seconds of caller speech that stop a reply; None when the caller cannot interrupt.
+        grammar: with `script` Vosk understands only what the rules listen for.
     """
 
     id: str
@@ -213,6 +218,7 @@ class AgentScript:
     voice: Voice = Voice()
     hears: Hears = "auto"
     vosk_model: str | None = None
+    grammar: Literal["open", "script"] = "open"
     timing: Timing = Timing()
     barge_in: float | None = 0.2
     replies: tuple[Rule, ...] = ()

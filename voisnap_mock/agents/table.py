@@ -29,6 +29,7 @@ VOICE = Record(
         Key("name", Text(), "a voice of the engine, for espeak en-us, en-us+f3, de, ... (en-us)"),
         Key("rate", Integer(80, 450), "words per minute (175)"),
         Key("volume", Number(0.0, 1.0), "loudness (1.0)"),
+        Key("marked", Flag(), "whether its audio carries its words, for decode_speech (false)"),
     ),
     script.Voice,
     place=("line", "column"),
@@ -43,6 +44,7 @@ TIMING = Record(
         Key("max_idle", Duration("100ms"), "silence of both sides that ends the session (call: 15s, chat: none)"),
         Key("max_duration", Duration("100ms"), "length that ends the session (call: 10m, chat: none)"),
         Key("chat_chunk", Duration("0ms", "1m"), "between two chunks of a chat reply (50ms)"),
+        Key("stt_timeout", Duration("10ms", "10m"), "real time in which an utterance must be understood (10s)"),
     ),
     script.Timing,
 )
@@ -67,6 +69,12 @@ def _check_agent(whole: Whole) -> Iterator[Problem]:
             yield whole.problem(other, f'an agent has either "script" or "{other}"')
     states_node = whole.node.get("states")
     states = sorted(keys_of(states_node)) if states_node is not None else []
+    if whole.values.get("grammar") == "script":
+        # Only who has one pays for this import.
+        from voisnap_mock.agents.grammar import grammar_of
+
+        if not grammar_of(_agent(**whole.values)):
+            yield whole.problem("grammar", 'no rule here has a "hear" with words: nothing could be understood')
     for note in whole.notes:
         if note.kind == "goto" and note.text not in (*states, HOME):
             hint = did_you_mean(note.text, [*states, HOME]) if states else ": this agent has no states"
@@ -97,8 +105,13 @@ AGENT = Record(
         Key("active", Flag(), "false answers AGENT_INACTIVE (true)"),
         Key("greeting", SAY, "said at the start, before the caller says anything"),
         Key("voice", VOICE, "how the agent sounds"),
-        Key("hears", Choice(("auto", "vosk", "script", "activity")), "how the caller is understood (auto)"),
+        Key(
+            "hears",
+            Choice(("auto", "marks", "recordings", "vosk", "script", "activity")),
+            "how the caller is understood (auto)",
+        ),
         Key("vosk_model", Text(), "folder of the Vosk model for this agent"),
+        Key("grammar", Choice(("open", "script")), "any words, or only what the rules listen for (open)"),
         Key("timing", TIMING, "delays and limits of its sessions"),
         Key("barge_in", BARGE_IN, "whether the caller may interrupt"),
         Key("replies", RULES, "what it answers; the first rule that fits"),

@@ -76,6 +76,8 @@ _UNEXPLAINED_FRAMES = 6
 _UNEXPLAINED_SHARE = 0.2
 _EDGE_FRAMES = 3
 _LOOKS_ALIKE = 0.80
+_MAY_LOOK_ALIKE = 0.45
+_COMPARED_AT_ONCE = 50
 _NEVER = -9.0
 _HISTORY = _SEGMENT + _FRAMES_ADDED
 _RECENT_BATCHES = -(-_SEGMENT // _BATCH) + 1
@@ -115,6 +117,10 @@ class TooShort:
     name: str
     seconds: float
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
     def __str__(self) -> str:
         return (
             f"{self.name}: {self.seconds:.2f} s of sound is too short to be known again, at least {_SHORTEST} s are"
@@ -128,6 +134,10 @@ class TooLong:
 
     name: str
     seconds: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
 
     def __str__(self) -> str:
         return (
@@ -143,6 +153,10 @@ class LongPause:
     name: str
     seconds: float
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
     def __str__(self) -> str:
         return (
             f"{self.name}: has a pause of {self.seconds:.1f} s, which may end the turn before the whole is heard;"
@@ -157,6 +171,10 @@ class LookAlikes:
     name: str
     other: str
     score: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.name, self.other
 
     def __str__(self) -> str:
         return (
@@ -338,17 +356,28 @@ class KnownRecordings:
         """Pairs that one stream could confuse. Only pairs whose segments are alike at all are compared in full."""
         if not self.fingerprints:
             return
-        alike = np.maximum.reduceat(self.matrix.T @ self.matrix, self.first, axis=1)
-        alike = np.add.reduceat(alike, self.first, axis=0) / self.counts[:, None]
-        for ours, theirs in np.argwhere(alike > 0.45):
+        seen: set[tuple[int, int]] = set()
+        for ours, theirs in self._alike():
             mine, other = self.fingerprints[ours], self.fingerprints[theirs]
-            if ours == theirs or mine.text == other.text:
+            if ours == theirs or mine.text == other.text or (theirs, ours) in seen:
                 continue
-            if abs(len(mine.segments) - len(other.segments)) > 1 or (ours > theirs and alike[theirs, ours] > 0.45):
+            if abs(len(mine.segments) - len(other.segments)) > 1:
                 continue
+            seen.add((ours, theirs))
             score = float(_chain(other, mine.features).values.mean())
             if score > _LOOKS_ALIKE:
                 yield LookAlikes(mine.name, other.name, round(score, 2))
+
+    def _alike(self) -> Iterable[tuple[int, int]]:
+        """Pairs of recordings whose segments correlate. A few recordings with all the others at a time: two thousand
+        recordings have a quarter of a billion pairs of segments, a gigabyte."""
+        for begin in range(0, len(self), _COMPARED_AT_ONCE):
+            end = min(begin + _COMPARED_AT_ONCE, len(self))
+            columns = self.matrix[:, self.first[begin] : self.last[end - 1] + 1]
+            alike = np.maximum.reduceat(columns.T @ self.matrix, self.first, axis=1)
+            alike = np.add.reduceat(alike, self.first[begin:end] - self.first[begin], axis=0)
+            for ours, theirs in np.argwhere(alike / self.counts[begin:end, None] > _MAY_LOOK_ALIKE).tolist():
+                yield begin + ours, theirs
 
 
 def _steps(known: Fingerprint) -> list[int]:

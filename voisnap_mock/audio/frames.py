@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from voisnap_mock.errors import SpeechError
 
@@ -91,6 +91,7 @@ _SAMPLE_BITS = {_PCM: (8, 16, 24, 32), _FLOAT: (32, 64), _ALAW: (8,), _MULAW: (8
 _WRAPPED_FORMAT = bytes.fromhex("000000001000800000aa00389b71")
 # Programs that write to a pipe cannot know the size and put a huge one there.
 _UNKNOWN_SIZE = 0x7FFF_0000
+_MOST_CHUNKS = 1_000
 _RATES = range(1_000, 768_001)
 _WANTED = "expected PCM of 8, 16, 24 or 32 bits, float of 32 or 64 bits, A-law or mu-law"
 
@@ -134,13 +135,46 @@ def read_wav(data: bytes) -> tuple[bytes, int]:
     return _to_pcm(mixed), wav_format.sample_rate
 
 
+def wav_seconds(file: IO[bytes], size: int) -> float:
+    """How long a WAV file of `size` bytes lasts, from its headers alone, however long it is.
+
+    Raises:
+        SpeechError: if it is no WAV file, or in a format that is not read here.
+    """
+    _check_riff(file.read(12))
+    wav_format: _WavFormat | None = None
+    for _ in range(_MOST_CHUNKS):
+        header = file.read(8)
+        if len(header) < 8:
+            break
+        name, declared = struct.unpack("<4sI", header)
+        at = file.tell()
+        if name == b"fmt ":
+            wav_format = _format(file.read(min(declared, 40)), declared)
+        elif name == b"data" and wav_format is not None:
+            frame_bytes = wav_format.channels * wav_format.sample_bits // 8
+            length: float = max(0, min(declared, size - at)) / frame_bytes / wav_format.sample_rate
+            return length
+        file.seek(at + declared + declared % 2)
+    raise _no_chunk(wav_format)
+
+
+def _check_riff(head: bytes) -> None:
+    if len(head) < 12:
+        raise SpeechError(f"the file ends inside the RIFF header: it has {len(head)} bytes")
+    if head[:4] in (b"RIFX", b"RF64", b"BW64"):
+        raise SpeechError(f"the file is {head[:4].decode()}, expected RIFF: save it as an ordinary WAV file")
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        raise SpeechError(f"not a WAV file: it starts with {head[:12]!r}, expected b'RIFF....WAVE'")
+
+
+def _no_chunk(wav_format: _WavFormat | None) -> SpeechError:
+    missing = "fmt" if wav_format is None else "data"
+    return SpeechError(f"the file has no {missing} chunk: it is cut off or not audio")
+
+
 def _chunks(data: bytes) -> tuple[_WavFormat, bytes]:
-    if len(data) < 12:
-        raise SpeechError(f"the file ends inside the RIFF header: it has {len(data)} bytes")
-    if data[:4] in (b"RIFX", b"RF64", b"BW64"):
-        raise SpeechError(f"the file is {data[:4].decode()}, expected RIFF: save it as an ordinary WAV file")
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        raise SpeechError(f"not a WAV file: it starts with {data[:12]!r}, expected b'RIFF....WAVE'")
+    _check_riff(data[:12])
     wav_format: _WavFormat | None = None
     at = 12
     while at + 8 <= len(data):
@@ -157,7 +191,7 @@ def _chunks(data: bytes) -> tuple[_WavFormat, bytes]:
             return wav_format, data[at : at + min(size, left)]
         # Chunks start at even offsets.
         at += size + size % 2
-    raise SpeechError(f"the file has no {'fmt' if wav_format is None else 'data'} chunk: it is cut off or not audio")
+    raise _no_chunk(wav_format)
 
 
 def _format(body: bytes, declared: int) -> _WavFormat:

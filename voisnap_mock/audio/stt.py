@@ -1,8 +1,12 @@
 """Ears: what turns a caller's utterance into a transcript, and in which order they are asked.
 
 An ear opens a listener for each utterance; a listener takes the audio as it comes and says at the end what it
-understood, or None: then the next ear of the chain is asked. The last one, voice activity, always answers. A new
-ear is a class with `name` and `open`, and a line in `Ears.hearing_for`.
+understood, or None: then the next ear of the chain is asked. With `hears: auto` the chain is
+
+    marks -> recordings -> vosk -> activity
+
+from what is exact to what always answers. A new ear is a class with `name` and `open`, and a line in
+`Ears.hearing_for`.
 
 Everything here blocks and is made for worker threads. Importing this module loads neither Vosk nor numpy.
 """
@@ -11,11 +15,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, assert_never
 
 from voisnap_mock.agents.script import AgentScript
 from voisnap_mock.audio.frames import CALLER_RATE, SAMPLE_BYTES
+from voisnap_mock.audio.known_recordings import RecordingIndex, RecordingsEar
+from voisnap_mock.audio.marks_ear import MarksEar
 from voisnap_mock.audio.vosk_ear import VoskEar, vosk_problem
 from voisnap_mock.audio.vosk_model import BUILT_IN_FOLDER, VoskModel, check_model, choose_model
 from voisnap_mock.engine.events import Transcript
@@ -31,6 +38,11 @@ class Listener(Protocol):
 
     `expected` is what a strict script expects to hear next, `speech_seconds` how much of the audio was speech.
     """
+
+    @property
+    def is_sure(self) -> bool:
+        """It will answer, and better than any ear that comes after it."""
+        ...
 
     def accept(self, pcm: bytes) -> None: ...
 
@@ -73,6 +85,8 @@ class ScriptEar:
 
 
 class _ScriptListener:
+    is_sure = False
+
     def __init__(self) -> None:
         self._bytes = 0
 
@@ -98,6 +112,8 @@ class ActivityEar:
 
 
 class _ActivityListener:
+    is_sure = False
+
     def accept(self, pcm: bytes) -> None:
         pass
 
@@ -132,44 +148,66 @@ class Hearing:
         Raises:
             ModelError: no ear can be used.
         """
-        listeners: list[Listener] = []
+        listeners: list[tuple[str, Listener]] = []
+        problems = []
         for ear in self._ears:
             try:
-                listeners.append(ear.open())
+                listeners.append((ear.name, ear.open()))
             except ModelError as error:
                 if ear is self._ears[-1] and not listeners:
                     raise
+                problems.append(EarProblem(ear.name, str(error)))
                 if ear.name not in self._complained_about:
                     self._complained_about.add(ear.name)
                     _log.warning("not heard by %s: %s", ear.name, error)
-        return Listening(listeners, asked_first=self._ears[0].name)
+        return Listening(listeners, problems, asked_first=self._ears[0].name)
+
+
+@dataclass(frozen=True, slots=True)
+class EarProblem:
+    """An ear of the chain could not be used; the others were asked."""
+
+    ear: str
+    message: str
 
 
 class Listening:
-    """One utterance, heard by a chain of ears. Used by one thread at a time."""
+    """One utterance, heard by a chain of ears. Used by one thread at a time.
 
-    def __init__(self, listeners: Sequence[Listener], *, asked_first: str) -> None:
+    Attributes:
+        problems: the ears that could not be used.
+    """
+
+    def __init__(
+        self, listeners: Sequence[tuple[str, Listener]], problems: Sequence[EarProblem], *, asked_first: str
+    ) -> None:
         self._listeners = list(listeners)
         self._asked_first = asked_first
+        self.problems = list(problems)
 
     def accept(self, pcm: bytes) -> None:
-        """Hear the next piece of audio. An ear that fails is asked no more.
+        """Hear the next piece of audio. An ear that fails is asked no more, nor those after one that is sure.
 
         Raises:
             ModelError: the last ear failed.
         """
-        for listener in tuple(self._listeners):
+        for name, listener in tuple(self._listeners):
             try:
                 listener.accept(pcm)
             except ModelError as error:
                 if len(self._listeners) == 1:
                     raise
-                self._listeners.remove(listener)
+                self._listeners.remove((name, listener))
+                self.problems.append(EarProblem(name, str(error)))
                 _log.warning("%s", error)
+            else:
+                if listener.is_sure and len(self._listeners) > 1:
+                    del self._listeners[self._listeners.index((name, listener)) + 1 :]
+                    return
 
     def partial(self, expected: str | None = None) -> Transcript | None:
         """What the best ear that has understood something understands so far."""
-        heard = (listener.partial(expected) for listener in self._listeners)
+        heard = (listener.partial(expected) for _, listener in self._listeners)
         return next((transcript for transcript in heard if transcript is not None), None)
 
     def finish(self, speech_seconds: float, expected: str | None = None) -> Transcript:
@@ -177,7 +215,7 @@ class Listening:
 
         When no ear understood anything, which only an agent with a pinned ear can come to, the text is empty.
         """
-        heard = (listener.finish(speech_seconds, expected) for listener in self._listeners)
+        heard = (listener.finish(speech_seconds, expected) for _, listener in self._listeners)
         answer = next((transcript for transcript in heard if transcript is not None), None)
         return answer if answer is not None else Transcript("", 0.0, self._asked_first)
 
@@ -190,6 +228,8 @@ class Ears:
         vosk_model_origin: where it came from, as people write it.
         environment: where `VOSK_MODEL_PATH` is looked up.
         agents_folder: what a `vosk_model` in the agents file is relative to.
+        installed: the model that `models install` put in place, if any.
+        recordings: what is known by its sound.
 
     Raises:
         ModelError: `vosk_model` is an empty text.
@@ -202,13 +242,17 @@ class Ears:
         vosk_model_origin: str = "--vosk-model",
         environment: Mapping[str, str] | None = None,
         agents_folder: Path | None = None,
+        installed: VoskModel | None = None,
+        recordings: RecordingIndex | None = None,
     ) -> None:
         self._flag = vosk_model
         self._flag_origin = vosk_model_origin
         self._environment = environment or {}
         self._agents_folder = agents_folder
         self._vosk_problem = vosk_problem()
-        self._vosk_ears: dict[Path, VoskEar] = {}
+        self._installed = installed
+        self._recordings = recordings
+        self._vosk_ears: dict[tuple[Path, tuple[str, ...]], VoskEar] = {}
         self._checked: set[Path] = set()
         self._model_for(None)
 
@@ -221,10 +265,18 @@ class Ears:
         """
         match script.hears:
             case "auto":
-                ears: list[Ear] = [ActivityEar()]
+                ears: list[Ear] = [MarksEar()]
+                if self._recordings is not None:
+                    ears.append(RecordingsEar(self._recordings))
                 if self._vosk_problem is None:
-                    ears.insert(0, self._vosk_ear(script))
-                return Hearing(ears)
+                    ears.append(self._vosk_ear(script))
+                return Hearing([*ears, ActivityEar()])
+            case "marks":
+                return Hearing([MarksEar()])
+            case "recordings":
+                if self._recordings is None:
+                    raise ConfigError(f"{script.id}: hears: recordings needs a recordings folder, none is known here")
+                return Hearing([RecordingsEar(self._recordings)])
             case "vosk":
                 if self._vosk_problem is not None:
                     raise ConfigError(
@@ -240,8 +292,6 @@ class Ears:
                 return Hearing([ScriptEar()])
             case "activity":
                 return Hearing([ActivityEar()])
-            case "marks":
-                raise ConfigError(f"{script.id}: hears: marks is not there yet; use auto, vosk, script or activity")
             case _:
                 assert_never(script.hears)
 
@@ -272,27 +322,37 @@ class Ears:
         Raises:
             ModelError: it cannot be loaded.
         """
+        import voisnap_mock.audio.marks  # noqa: F401
+
         if self._vosk_problem is None:
             self._shared_ear(self._model_for(None)).warm_up()
 
     def describe(self) -> str:
-        """How speech is heard, for the start-up print: the best ear and its limits."""
-        if self._vosk_problem is not None:
-            return f"voice activity only: {self._vosk_problem}"
-        return self._model_for(None).describe()
+        """How speech is heard with `hears: auto`, for the start-up print: each ear in its turn, and its limits."""
+        ears = ["marked speech"]
+        known = self._recordings.count if self._recordings is not None else 0
+        if known:
+            ears.append(f"{known} known recording{'s' if known > 1 else ''}")
+        if self._vosk_problem is None:
+            ears.append(self._model_for(None).describe())
+        return ", else ".join([*ears, "voice activity"])
 
     @property
     def warning(self) -> str | None:
         """What people should know before they wonder: recognition is not there at all; None when it is."""
         if self._vosk_problem is None:
             return None
-        return f"callers are not understood, transcripts say [speech 1.4s]: {self._vosk_problem}"
+        return f"unmarked, unknown speech is not understood, transcripts say [speech 1.4s]: {self._vosk_problem}"
 
     def _vosk_ear(self, script: AgentScript) -> VoskEar:
-        return self._shared_ear(self._model_for(script))
+        if script.grammar == "open":
+            return self._shared_ear(self._model_for(script))
+        from voisnap_mock.agents.grammar import grammar_of
 
-    def _shared_ear(self, model: VoskModel) -> VoskEar:
-        return self._vosk_ears.setdefault(model.folder, VoskEar(model))
+        return self._shared_ear(self._model_for(script), grammar_of(script))
+
+    def _shared_ear(self, model: VoskModel, grammar: tuple[str, ...] = ()) -> VoskEar:
+        return self._vosk_ears.setdefault((model.folder, grammar), VoskEar(model, grammar=grammar or None))
 
     def _model_for(self, script: AgentScript | None) -> VoskModel:
         return choose_model(
@@ -301,6 +361,7 @@ class Ears:
             environment=self._environment,
             agent=script.vosk_model if script is not None else None,
             agents_folder=self._agents_folder,
+            installed=self._installed,
             agent_id=script.id if script is not None else "",
         )
 
@@ -309,10 +370,13 @@ __all__ = [
     "BUILT_IN_FOLDER",
     "ActivityEar",
     "Ear",
+    "EarProblem",
     "Ears",
     "Hearing",
     "Listener",
     "Listening",
+    "MarksEar",
+    "RecordingsEar",
     "ScriptEar",
     "VoskEar",
     "VoskModel",

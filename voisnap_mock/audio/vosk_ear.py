@@ -86,6 +86,8 @@ class VoskEar:
 class VoskListener:
     """One utterance. Audio is PCM s16le mono at 16 kHz, in pieces of any size."""
 
+    is_sure = False
+
     def __init__(self, recognizer: Any, model: VoskModel) -> None:
         self._recognizer = recognizer
         self._model = model

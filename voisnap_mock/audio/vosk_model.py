@@ -49,10 +49,10 @@ class VoskModel:
         return self.folder == BUILT_IN_FOLDER
 
     def describe(self) -> str:
-        """For people: `Vosk, built-in tiny model: synthesised English only, 950 words`."""
+        """For people: `Vosk (built-in tiny model: synthesised English only, 950 words)`."""
         if self.is_built_in:
-            return f"Vosk, built-in tiny model: synthesised English only, {BUILT_IN_WORDS} words"
-        return f"Vosk, model {self.folder} ({self.origin})"
+            return f"Vosk (built-in tiny model: synthesised English only, {BUILT_IN_WORDS} words)"
+        return f"Vosk (model {self.folder}, {self.origin})"
 
 
 def choose_model(
@@ -63,8 +63,9 @@ def choose_model(
     agent: str | None = None,
     agents_folder: Path | None = None,
     agent_id: str = "",
+    installed: VoskModel | None = None,
 ) -> VoskModel:
-    """Say which model counts: the agent's own, else the flag, else the environment, else the built-in one.
+    """Say which model counts: the agent's own, else the flag's, the environment's, the installed or the built-in one.
 
     The agent's comes first so that agents of several languages can be served side by side. An empty
     `VOSK_MODEL_PATH` counts as not set. Nothing is read from disk.
@@ -74,6 +75,7 @@ def choose_model(
         flag_origin: where that setting came from, as people write it.
         environment: where `VOSK_MODEL_PATH` is looked up.
         agent: `vosk_model` of the agent's script, relative to `agents_folder`.
+        installed: what `models install` put in place, if anything.
 
     Raises:
         ModelError: the flag or the agent's path is an empty text.
@@ -85,7 +87,7 @@ def choose_model(
         return VoskModel(_folder(flag, flag_origin), flag_origin)
     if from_environment := (environment or {}).get("VOSK_MODEL_PATH"):
         return VoskModel(_folder(from_environment, "VOSK_MODEL_PATH"), "VOSK_MODEL_PATH")
-    return VoskModel(BUILT_IN_FOLDER)
+    return installed or VoskModel(BUILT_IN_FOLDER)
 
 
 def check_model(path: str | Path, *, origin: str = "", timeout: float = TRIAL_SECONDS) -> None:

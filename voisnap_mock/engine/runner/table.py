@@ -60,7 +60,7 @@ class SessionTable:
         endpointer_for: called on the loop when a call is opened.
         mode: how call time passes: with the clock, four times as fast, or with the caller's audio.
         idle_grace: seconds of real time after which, on a virtual clock, the agent no longer waits for the caller.
-        recognition_timeout, synthesis_timeout: seconds of real time after which ear or voice counts as failed.
+        synthesis_timeout: seconds of real time after which a voice counts as failed; for ears the script says it.
         crew: runs blocking work; by default four threads of its own.
     """
 
@@ -78,7 +78,6 @@ class SessionTable:
         fidelity: Fidelity = _DEFAULT_FIDELITY,
         mode: ClockMode = "real",
         idle_grace: float = 0.05,
-        recognition_timeout: float = 10.0,
         synthesis_timeout: float = 20.0,
         crew: Crew | None = None,
     ) -> None:
@@ -93,7 +92,6 @@ class SessionTable:
         self._fidelity = fidelity
         self._mode: ClockMode = mode
         self._idle_grace = idle_grace
-        self._recognition_timeout = recognition_timeout
         self._synthesis_timeout = synthesis_timeout
         self._crew = ThreadCrew(_EAR_THREADS, name="voisnap-ear") if crew is None else crew
         self._ticker = Ticker(clock)
@@ -266,7 +264,7 @@ class SessionTable:
             lambda: self._hearing_for(session.script),
             crew=self._crew,
             clock=self._clock,
-            timeout=self._recognition_timeout,
+            timeout=session.script.timing.stt_timeout,
             answer=pace.answer,
             note=session.note,
             settled=pace.settled,
