@@ -21,6 +21,7 @@ _PIECE = re.compile(
     | (?P<set> \[ \]?(?: \\. | [^\]\\] )* \] )
     | (?P<escape> \\. )
     | (?P<repeat> [*+?]\?? | \{\d*,?\d*\}\?? )
+    | (?P<gap> \.[*+]\?? )
     | (?P<any> \. )
     | (?P<end> [|)^$\s] )
     | (?P<plain> . )
@@ -84,7 +85,10 @@ def _is_english(language: str) -> bool:
 
 
 def _plain_words(pattern: str) -> set[str]:
-    """Words of a regular expression next to which nothing is left open: `colou?r` and `re\\w+` have none."""
+    """Words of a regular expression next to which nothing is left open: `colou?r` and `re\\w+` have none.
+
+    What `.*` stands between are words too: that it may stand for a part of one is hardly ever meant.
+    """
     text = ""
     for piece in _PIECE.finditer(pattern):
         match piece.lastgroup:
