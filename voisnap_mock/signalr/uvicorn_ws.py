@@ -212,6 +212,9 @@ class HubSocket(asyncio.Protocol):
                 if mask_at > size:
                     break
                 length = int.from_bytes(data[mask_at - 8 : mask_at], "big")
+                if length >= 1 << 63:
+                    self._fail(CloseCode.PROTOCOL_ERROR)
+                    return
             begin = mask_at + 4
             end = begin + length
             plain = first in (_FINAL_TEXT, _FINAL_BINARY) and second >= 0x80 and not self._fragmented
