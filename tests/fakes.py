@@ -84,6 +84,8 @@ class ScriptedHearing:
 
 
 class ScriptedListener:
+    problems = ()
+
     def __init__(self, hearing: ScriptedHearing, text: str | Exception) -> None:
         self._hearing = hearing
         self._text = text

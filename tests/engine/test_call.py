@@ -252,7 +252,7 @@ def test_thinking_transcribed_without_an_answer_listens() -> None:
 
 def test_thinking_nothing_understood_is_no_turn() -> None:
     phone = thinking(script_of(greeting=()))
-    assert phone.give(heard("")) == [Note("caller.not_understood", {"begin": 0.0, "end": 0.2})]
+    assert phone.give(heard("")) == [Note("caller.not_understood", {"begin": 0.0, "end": 0.2, "ear": "fake"})]
     assert phone.call.state is CallState.LISTENING
 
 

@@ -24,6 +24,7 @@ from fakes import (
 from phone import SILENT, SUPPORT, script_of
 
 from voisnap_mock.agents.script import AgentScript, EndReason, Fidelity, Limits, Say
+from voisnap_mock.audio.stt import EarProblem
 from voisnap_mock.clock import ManualClock
 from voisnap_mock.engine.events import (
     AgentMessage,
@@ -41,7 +42,9 @@ from voisnap_mock.engine.events import (
     SessionStarted,
     Started,
     TextArrived,
+    Transcript,
     UserMessage,
+    Word,
 )
 from voisnap_mock.engine.runner import ClockMode, Session, SessionTable
 from voisnap_mock.engine.runner.crew import Crew, ThreadCrew
@@ -369,25 +372,81 @@ async def test_a_slow_ear_does_not_hold_up_the_call() -> None:
     await studio.table.close()
 
 
-async def test_an_ear_that_gives_no_answer_in_time_has_failed() -> None:
+@pytest.mark.parametrize("timeout", [10.0, 0.5])
+async def test_an_ear_that_gives_no_answer_in_time_has_failed(timeout: float) -> None:
     crew = HeldCrew()
     studio = Studio(hearing=ScriptedHearing("too late"), crew=crew)
-    line = studio.call(script_of(greeting=()))
+    line = studio.call(script_of(greeting=(), timing={"stt_timeout": timeout}))
     await line.start()
     await line.say()
-    await line.pass_time(9.9)
+    await line.pass_time(timeout - 0.1)
     assert line.all(SessionFailed) == []
     await line.pass_time(0.2)
     (failed,) = line.all(SessionFailed)
     assert failed == SessionFailed(
-        "STT_PROVIDER_TIMEOUT", "Speech recognition gave no answer within 10 s.", recoverable=True
+        "STT_PROVIDER_TIMEOUT", f"Speech recognition gave no answer within {timeout:g} s.", recoverable=True
     )
     assert studio.voice.asked == ["Sorry?"]
     crew.work()
     await line.pass_time(0.1)
     assert line.all(CallerTranscript) == []
-    assert studio.entry("hearing.timed_out") == {"utterance": 1, "timeout": 10.0}
+    assert studio.entry("hearing.timed_out") == {"utterance": 1, "timeout": timeout}
     await studio.table.close()
+
+
+class SlowHearing:
+    """Hears "two words", which takes it 0.3 s; one ear of its chain is out of order."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self.problems = (EarProblem("vosk", "the model is gone"),)
+
+    def open(self) -> SlowHearing:
+        return self
+
+    def accept(self, pcm: bytes) -> None:
+        pass
+
+    def partial(self, expected: str | None = None) -> Transcript | None:
+        return None
+
+    def finish(self, speech_seconds: float, expected: str | None = None) -> Transcript | None:
+        self._clock._monotonic += 0.3
+        return Transcript("two words", 0.75, "fake", (Word("two", 0.1, 0.2), Word("words", 0.3, 0.38)))
+
+
+async def test_the_journal_says_all_about_an_utterance() -> None:
+    studio = Studio()
+    studio.table._hearing_for = lambda script: SlowHearing(studio.clock)
+    line = studio.call(SILENT)
+    await line.start()
+    await line.pass_time(2.0)
+    await line.say()
+    await line.pass_time(1.0)
+    heard = studio.entry("caller.transcript")
+    assert heard == {
+        "text": "two words",
+        "is_final": True,
+        "confidence": 0.75,
+        "ear": "fake",
+        "begin": 2.0,
+        "end": 2.5,
+        "words": [{"text": "two", "begin": 2.1, "end": 2.2}, {"text": "words", "begin": 2.3, "end": 2.38}],
+        "took": 0.3,
+    }
+    assert studio.entry("hearing.ear_failed") == {"utterance": 1, "ear": "vosk", "message": "the model is gone"}
+    await studio.table.close()
+
+
+async def test_a_partial_is_journaled_without_words() -> None:
+    studio = Studio(hearing=ScriptedHearing("a refund"))
+    line = studio.call(SILENT)
+    await line.start()
+    await line.say()
+    await line.pass_time(1.0)
+    partial = next(entry for entry in studio.journal.entries() if entry.kind == "caller.transcript")
+    assert partial.details["is_final"] is False
+    assert not {"words", "took"} & partial.details.keys()
 
 
 async def test_an_ear_that_raises_has_failed_and_hears_the_next_utterance(studio: Studio) -> None:

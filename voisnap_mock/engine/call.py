@@ -52,7 +52,6 @@ from typing import TYPE_CHECKING, assert_never
 from voisnap_mock.agents.script import AgentScript, EndReason
 from voisnap_mock.engine.events import (
     AudioArrived,
-    CallerTranscript,
     Deadline,
     Detached,
     DigitPressed,
@@ -360,16 +359,11 @@ class Call:
         utterance = self._utterances.settle(given.utterance)
         if utterance is None:
             return []
-        transcript = given.transcript
-        # A client that has seen a partial gets a final, even if the ear thought better of it.
-        text = transcript.text.strip() or utterance.shown
-        if not text:
-            return [
-                Note("caller.not_understood", {"begin": utterance.began, "end": utterance.ended}),
-                *self._take_text("", utterance),
-            ]
-        final = CallerTranscript(text, True, transcript.confidence, transcript.ear, utterance.began, utterance.ended)
-        return [Emit(final), *self._take_text(text, utterance)]
+        final = self._utterances.final(utterance, given.transcript)
+        if final is None:
+            details = {"begin": utterance.began, "end": utterance.ended, "ear": given.transcript.ear}
+            return [Note("caller.not_understood", details), *self._take_text("", utterance)]
+        return [Emit(final), *self._take_text(final.text, utterance)]
 
     def _take_text(self, text: str, utterance: Utterance) -> list[SessionEffect]:
         """Answer `text`, or keep it until it can be answered."""

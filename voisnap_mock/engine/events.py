@@ -38,14 +38,16 @@ class Transcript:
 
     Attributes:
         confidence: 0.0 to 1.0; 0.0 when the ear cannot tell.
-        ear: which ear answered: `vosk`, `script`, `activity`.
+        ear: which ear answered: `marks`, `recordings`, `vosk`, `script`, `activity`.
         words: timed from the start of the utterance's audio, as far as the ear knows them.
+        took: seconds of real time that the ears worked on it, all of them together.
     """
 
     text: str
     confidence: float = 0.0
     ear: str = ""
     words: tuple[Word, ...] = ()
+    took: float = 0.0
 
 
 # --- Into a session -------------------------------------------------------------------------------------------
@@ -213,7 +215,12 @@ class SessionResumed:
 
 @dataclass(frozen=True, slots=True)
 class CallerTranscript:
-    """What the caller is understood to have said; `begin` and `end` are call time."""
+    """What the caller is understood to have said; `begin`, `end` and the times of `words` are call time.
+
+    Attributes:
+        words: of a final transcript, as far as the ear knows them; for the record, no hub shows them.
+        took: seconds of real time that the ears worked on it.
+    """
 
     text: str
     is_final: bool
@@ -221,6 +228,8 @@ class CallerTranscript:
     ear: str
     begin: float
     end: float
+    words: tuple[Word, ...] = ()
+    took: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

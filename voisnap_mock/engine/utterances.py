@@ -14,6 +14,7 @@ from voisnap_mock.engine.events import (
     Recognize,
     SessionEffect,
     Transcript,
+    Word,
 )
 from voisnap_mock.engine.patience import DIGITS
 from voisnap_mock.engine.ports import Endpointer
@@ -30,12 +31,14 @@ class Utterance:
     """One stretch of caller speech.
 
     Attributes:
+        audio_began: call time at which the audio begins that the ear hears.
         began, ended: call time; `ended` is where the speech stopped.
         decided_at: call time at which it was certain that the caller's turn is over.
         shown: the longest partial text that the client has seen.
     """
 
     number: int
+    audio_began: float
     began: float
     ended: float = 0.0
     decided_at: float = 0.0
@@ -128,6 +131,31 @@ class Utterances:
         utterance.shown = text
         return CallerTranscript(text, False, transcript.confidence, transcript.ear, utterance.began, now)
 
+    @staticmethod
+    def final(utterance: Utterance, transcript: Transcript) -> CallerTranscript | None:
+        """The transcript of an utterance that is over; None when there is nothing to show.
+
+        A client that has seen a partial gets a final, even if the ear thought better of it.
+        """
+        text = transcript.text.strip() or utterance.shown
+        if not text:
+            return None
+        origin = utterance.audio_began
+        words = tuple(
+            Word(word.text, round(max(origin + word.begin, 0.0), 3), round(max(origin + word.end, 0.0), 3))
+            for word in transcript.words
+        )
+        return CallerTranscript(
+            text=text,
+            is_final=True,
+            confidence=transcript.confidence,
+            ear=transcript.ear,
+            begin=utterance.began,
+            end=utterance.ended,
+            words=words,
+            took=transcript.took,
+        )
+
     def settle(self, number: int) -> Utterance | None:
         """Take an utterance off the pending ones, if it is still waited for."""
         return self.pending.pop(number, None)
@@ -142,8 +170,10 @@ class Utterances:
 
     def _open(self, activity: SpeechBegan) -> None:
         self._number += 1
-        self.open = Utterance(self._number, self._call_time(activity.began))
-        self._chunk[:] = self._endpointer.pre_roll
+        pre_roll = self._endpointer.pre_roll
+        audio_began = self._heard_at - len(pre_roll) / CALLER_FRAME_BYTES * FRAME_SECONDS
+        self.open = Utterance(self._number, audio_began, self._call_time(activity.began))
+        self._chunk[:] = pre_roll
         self._next_partial = self._partial_every
 
     def _close(self, activity: SpeechEnded, now: float) -> list[SessionEffect]:

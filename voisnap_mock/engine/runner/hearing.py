@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -25,8 +26,23 @@ _MOST_JOBS = 100
 Answer = PartlyHeard | Transcribed | RecognitionFailed
 
 
+class EarProblem(Protocol):
+    """An ear that could not be used; `audio.stt.EarProblem` is the real one."""
+
+    @property
+    def ear(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
+
+
 class Listener(Protocol):
     """Hears one utterance. All methods may block; they are called from one thread at a time."""
+
+    @property
+    def problems(self) -> Sequence[EarProblem]:
+        """The ears that were left out, so far."""
+        ...
 
     def accept(self, pcm: bytes) -> None: ...
 
@@ -81,6 +97,8 @@ class EarQueue:
         self._hearing: Hearing | None = None
         self._listener: Listener | None = None
         self._utterance = 0
+        self._took = 0.0
+        self._problems: Sequence[EarProblem] = ()
 
     @property
     def owes_an_answer(self) -> bool:
@@ -134,6 +152,9 @@ class EarQueue:
         if isinstance(outcome, BaseException):
             self._note("hearing.failed", utterance=utterance, message=_say(outcome))
             outcome = RecognitionFailed(utterance, FAILURE, f"Speech recognition failed: {_say(outcome)}")
+        if isinstance(outcome, Transcribed):
+            for problem in self._problems:
+                self._note("hearing.ear_failed", utterance=utterance, ear=problem.ear, message=problem.message)
         if outcome is not None and utterance > self._given_up:
             self._settle(outcome)
         self._go_on()
@@ -168,16 +189,23 @@ class EarQueue:
         return self._hearing
 
     def _work(self, job: Recognize | FinishRecognition) -> Answer | None:
+        began = self._clock.monotonic()
         if self._listener is None or self._utterance != job.utterance:
             self._listener = self._get_hearing().open()
-            self._utterance = job.utterance
-        if isinstance(job, Recognize):
+            self._utterance, self._took = job.utterance, 0.0
+        heard: Transcript | None = None
+        if isinstance(job, FinishRecognition):
+            heard = self._listener.finish(job.speech_seconds, job.expected)
+            self._problems = tuple(self._listener.problems)
+            self._listener = None
+        else:
             self._listener.accept(job.pcm)
-            heard = self._listener.partial(job.expected) if job.wants_partial else None
-            return None if heard is None else PartlyHeard(job.utterance, heard)
-        transcript = self._listener.finish(job.speech_seconds, job.expected)
-        self._listener = None
-        return Transcribed(job.utterance, transcript or Transcript(""))
+            if job.wants_partial:
+                heard = self._listener.partial(job.expected)
+        self._took += self._clock.monotonic() - began
+        if isinstance(job, FinishRecognition):
+            return Transcribed(job.utterance, replace(heard or Transcript(""), took=round(self._took, 6)))
+        return None if heard is None else PartlyHeard(job.utterance, heard)
 
 
 def _say(error: BaseException) -> str:

@@ -40,6 +40,7 @@ from voisnap_mock.engine.events import (
     Synthesize,
     TransferStarted,
     UserMessage,
+    Word,
 )
 from voisnap_mock.engine.runner.hearing import EarQueue
 from voisnap_mock.engine.runner.pace import Input, Pace
@@ -67,6 +68,7 @@ _KINDS: dict[type[SessionEvent], str] = {
     SessionFailed: "session.failed",
     SessionEnded: "session.ended",
 }
+_WORD = tuple(field.name for field in fields(Word))
 _FIELDS = {event: tuple(field.name for field in fields(event)) for event in _KINDS}
 
 
@@ -321,7 +323,7 @@ class Session:
             return
         if isinstance(event, SessionEnded):
             self.reason, self.duration = event.reason, event.duration
-        self._write(_KINDS[type(event)], t, {name: _shown(getattr(event, name)) for name in _FIELDS[type(event)]})
+        self._write(_KINDS[type(event)], t, _details(event))
         if isinstance(event, SessionResumed | SessionEnded) and self._outlet is not None:
             self._is_resuming = False
             if isinstance(event, SessionResumed):
@@ -372,3 +374,13 @@ class Session:
 def _shown(value: Any) -> Any:
     """As the journal shows it: milliseconds are enough for people."""
     return round(value, 3) if isinstance(value, float) else value
+
+
+def _details(event: SessionEvent) -> dict[str, Any]:
+    """What the journal keeps of an event."""
+    details = {name: _shown(getattr(event, name)) for name in _FIELDS[type(event)]}
+    if isinstance(event, CallerTranscript):
+        details["words"] = [{name: _shown(getattr(word, name)) for name in _WORD} for word in event.words]
+        if not event.is_final:
+            del details["words"], details["took"]
+    return details
