@@ -372,25 +372,25 @@ async def test_a_slow_ear_does_not_hold_up_the_call() -> None:
     await studio.table.close()
 
 
-@pytest.mark.parametrize("timeout", [10.0, 0.5])
-async def test_an_ear_that_gives_no_answer_in_time_has_failed(timeout: float) -> None:
+@pytest.mark.parametrize("patience", [10.0, 0.5])
+async def test_an_ear_that_gives_no_answer_in_time_has_failed(patience: float) -> None:
     crew = HeldCrew()
     studio = Studio(hearing=ScriptedHearing("too late"), crew=crew)
-    line = studio.call(script_of(greeting=(), timing={"stt_timeout": timeout}))
+    line = studio.call(script_of(greeting=(), timing={"stt_timeout": patience}))
     await line.start()
     await line.say()
-    await line.pass_time(timeout - 0.1)
+    await line.pass_time(patience - 0.1)
     assert line.all(SessionFailed) == []
     await line.pass_time(0.2)
     (failed,) = line.all(SessionFailed)
     assert failed == SessionFailed(
-        "STT_PROVIDER_TIMEOUT", f"Speech recognition gave no answer within {timeout:g} s.", recoverable=True
+        "STT_PROVIDER_TIMEOUT", f"Speech recognition gave no answer within {patience:g} s.", recoverable=True
     )
     assert studio.voice.asked == ["Sorry?"]
     crew.work()
     await line.pass_time(0.1)
     assert line.all(CallerTranscript) == []
-    assert studio.entry("hearing.timed_out") == {"utterance": 1, "timeout": timeout}
+    assert studio.entry("hearing.timed_out") == {"utterance": 1, "timeout": patience}
     await studio.table.close()
 
 
