@@ -50,6 +50,7 @@ _BUFFER_MS = 100
 _RESERVE = 4
 _QUIET = 0.02
 _DO_NOT_EXIT = 0x8000
+_BREATH_SEED = 1
 
 
 def send(stream: BinaryIO, message: Message, audio: bytes = b"") -> None:
@@ -133,6 +134,8 @@ class Espeak:
         )
         if self._sample_rate <= 0:
             raise EngineMissing(f"espeak-ng did not start (its answer is {self._sample_rate}); its data may be missing")
+        # Otherwise the breath of some voices, such as en-us+f3, comes from the time of day. New in espeak-ng 1.52.
+        self._set_seed = getattr(self._binding.dll, "espeak_ng_SetRandSeed", lambda seed: None)
         self._take: Callable[[bytes, list[tuple[int, int]]], None] = _ignore
         self._failure: Exception | None = None
         self._binding.SetSynthCallback(self._called_back)
@@ -153,6 +156,7 @@ class Espeak:
             return f"espeak-ng has no voice {voice!r}"
         self._binding.SetParameter(self._binding.RATE, rate)
         self._binding.SetParameter(self._binding.VOLUME, round(volume * 100))
+        self._set_seed(_BREATH_SEED)
         parts = _Parts(piece, self._sample_rate, sample_rate, on_part)
         self._take = parts.take
         text = piece.encode()
