@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from voisnap_mock.agents.reading import parse_agents
     from voisnap_mock.agents.script import AgentsFile
+    from voisnap_mock.audio.marking import decode_speech
     from voisnap_mock.clock import ManualClock
     from voisnap_mock.config import Settings, load_settings
     from voisnap_mock.errors import (
@@ -40,6 +41,7 @@ __all__ = [
     "PortTaken",
     "Settings",
     "VoisnapMockError",
+    "decode_speech",
     "load_settings",
     "parse_agents",
 ]
@@ -57,6 +59,7 @@ _HOMES = {
     "PortTaken": "errors",
     "Settings": "config",
     "VoisnapMockError": "errors",
+    "decode_speech": "audio.marking",
     "load_settings": "config",
     "parse_agents": "agents.reading",
 }

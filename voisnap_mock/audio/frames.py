@@ -116,6 +116,17 @@ def write_wav(pcm: bytes, sample_rate: int) -> bytes:
     )
 
 
+def read_wav_channels(data: bytes) -> tuple[tuple[bytes, ...], int]:
+    """The PCM of each channel of a WAV file, and its sample rate. 16-bit samples stay as they are.
+
+    Raises:
+        SpeechError: as `read_wav`.
+    """
+    wav_format, samples = _whole_samples(data)
+    decoded = _decode(samples, wav_format).reshape(-1, wav_format.channels)
+    return tuple(_to_pcm(channel) for channel in decoded.T), wav_format.sample_rate
+
+
 def read_wav(data: bytes) -> tuple[bytes, int]:
     """The PCM of a WAV file and its sample rate; several channels are mixed to one.
 
@@ -123,16 +134,21 @@ def read_wav(data: bytes) -> tuple[bytes, int]:
         SpeechError: if it is no WAV file, is cut off, holds no sample, or is in a format that is not read here. The
             text says which, without the file's name.
     """
-    wav_format, samples = _chunks(data)
-    frame_bytes = wav_format.channels * wav_format.sample_bits // 8
-    if len(samples) < frame_bytes:
-        raise SpeechError("the file has no samples: its data chunk is empty")
-    samples = samples[: len(samples) - len(samples) % frame_bytes]
+    wav_format, samples = _whole_samples(data)
     if wav_format.code == _PCM and wav_format.sample_bits == 16 and wav_format.channels == 1:
         return samples, wav_format.sample_rate
     decoded = _decode(samples, wav_format)
     mixed = decoded.reshape(-1, wav_format.channels).mean(axis=1)
     return _to_pcm(mixed), wav_format.sample_rate
+
+
+def _whole_samples(data: bytes) -> tuple[_WavFormat, bytes]:
+    """Samples of all channels; what is left of a last one is dropped."""
+    wav_format, samples = _chunks(data)
+    frame_bytes = wav_format.channels * wav_format.sample_bits // 8
+    if len(samples) < frame_bytes:
+        raise SpeechError("the file has no samples: its data chunk is empty")
+    return wav_format, samples[: len(samples) - len(samples) % frame_bytes]
 
 
 def wav_seconds(file: IO[bytes], size: int) -> float:

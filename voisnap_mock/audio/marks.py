@@ -149,6 +149,11 @@ class Decoded:
     utterances: tuple[MarkedUtterance, ...]
     spans: tuple[Span, ...]
 
+    @property
+    def text(self) -> str:
+        """Everything that arrived, in its order."""
+        return " ".join(utterance.text for utterance in self.utterances)
+
 
 # --- Marking --------------------------------------------------------------------------------------------------
 
@@ -188,7 +193,21 @@ class _UnitDraft:
         return 2 * ceil(len(text) / TEXT_BYTES) <= self.blocks
 
 
-def mark(pcm: bytes, words: Sequence[Word], *, sample_rate: int, utterance: int, speaker: Speaker) -> bytes:
+def count_words(text: str) -> int:
+    """How many words and pieces `mark` makes of a text: the `total` when an utterance is marked in parts."""
+    return len(_parts(_clean(text)))
+
+
+def mark(
+    pcm: bytes,
+    words: Sequence[Word],
+    *,
+    sample_rate: int,
+    utterance: int,
+    speaker: Speaker,
+    index: int = 0,
+    total: int | None = None,
+) -> bytes:
     """Speech that carries `words`: the same samples moved by 16 at most, longer only when the text needs more room.
 
     Do it last, after resampling and volume. Control characters do not pass, and a word that is empty without them is
@@ -198,6 +217,8 @@ def mark(pcm: bytes, words: Sequence[Word], *, sample_rate: int, utterance: int,
         pcm: PCM s16le mono; marks work at any rate, times are right at the rate given.
         words: with the time each begins, in seconds; the end matters only where a word must be cut.
         utterance: a number that tells this utterance from its neighbours, 0 to `MAX_UTTERANCE`.
+        index: how many words and pieces of the utterance came in earlier parts, where it is marked in parts.
+        total: how many it has in all; without it, those up to the end of this part.
 
     Raises:
         ValueError: for half a sample, an utterance out of range, or more than `MAX_WORDS` words and pieces.
@@ -210,13 +231,15 @@ def mark(pcm: bytes, words: Sequence[Word], *, sample_rate: int, utterance: int,
     pieces = _cut(words, len(host), sample_rate)
     if not pieces:
         return pcm
-    if len(pieces) > MAX_WORDS:
-        raise ValueError(f"{len(pieces)} words and pieces; {MAX_WORDS} can be marked at once, cut the text in two")
+    total = max(total or 0, index + len(pieces))
+    if total > MAX_WORDS:
+        raise ValueError(f"{total} words and pieces; {MAX_WORDS} can be marked at once, cut the text in two")
     units = _plan(pieces, host, sample_rate)
     marked = np.zeros(max(len(host), units[-1].end), np.int16)
     marked[: len(host)] = host
     for unit in units:
-        embed(marked[unit.begin :], _blocks(unit, total=len(pieces), utterance=utterance, speaker=speaker))
+        unit.index += index
+        embed(marked[unit.begin :], _blocks(unit, total=total, utterance=utterance, speaker=speaker))
     return marked.astype("<i2", copy=False).tobytes()
 
 

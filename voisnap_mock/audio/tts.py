@@ -24,11 +24,11 @@ from voisnap_mock.audio.espeak import (
     worker_environment,
 )
 from voisnap_mock.audio.espeak_worker import encode, receive
-from voisnap_mock.audio.frames import AGENT_RATE, CALLER_RATE
+from voisnap_mock.audio.frames import AGENT_RATE, CALLER_RATE, SAMPLE_BYTES
 from voisnap_mock.audio.spoken_text import pieces, tokens
 from voisnap_mock.audio.tones import speak_tones
 from voisnap_mock.audio.voices import espeak_voice, languages, variants
-from voisnap_mock.engine.events import Speech
+from voisnap_mock.engine.events import Speech, Word
 from voisnap_mock.errors import ConfigError, SpeechError
 
 logger = logging.getLogger(__name__)
@@ -192,7 +192,12 @@ class LocalSynthesizer:
 
 
 def say(text: str, voice: str | Voice = _DEFAULT_VOICE, *, rate: int = CALLER_RATE) -> bytes:
-    """The speech of `text` as PCM at `rate` samples per second, for use as a caller's audio.
+    """The speech of `text` as PCM at `rate` samples per second, for use as a caller's audio; see `say_words`."""
+    return say_words(text, voice, rate=rate).pcm
+
+
+def say_words(text: str, voice: str | Voice = _DEFAULT_VOICE, *, rate: int = CALLER_RATE) -> Speech:
+    """The speech of `text` at `rate` samples per second, and where its words lie in it.
 
     Blocks for some 0.3 s; needs no event loop, and starts a worker of its own.
 
@@ -233,17 +238,20 @@ def say(text: str, voice: str | Voice = _DEFAULT_VOICE, *, rate: int = CALLER_RA
         raise SpeechError(f"the speech worker did not do its work: {error}") from error
     answers = BytesIO(done.stdout)
     pcm = bytearray()
+    words: list[Word] = []
     finished = 0
     while (answer := receive(answers)) is not None:
         message, audio = answer
         if problem := message.get("problem") or message.get("error"):
             raise SpeechError(f"{text[:60]!r} cannot be spoken: {problem}")
+        begin = len(pcm) / SAMPLE_BYTES / rate
+        words += [Word(word, begin + first, begin + last) for word, first, last in message.get("words", ())]
         pcm += audio
         finished += bool(message.get("is_last"))
     if finished < len(sentences):
         said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise SpeechError(f"the speech worker ended too early: exit status {done.returncode} {' '.join(said)}".rstrip())
-    return bytes(pcm)
+    return Speech(bytes(pcm), tuple(words))
 
 
 def _words(piece: str) -> list[str]:

@@ -115,18 +115,19 @@ class VoiceDesk:
     async def _speak(self, order: Synthesize) -> None:
         patience = _Patience(self._clock, self._timeout)
         with patience:
+            mark = _marker(order)
             if order.wav is not None:
-                self._give(order, await self._prompt(order.wav))
+                self._give(order, await self._prompt(order.wav, mark))
                 return
             async for speech in self._synthesizer.speak(order.text, order.voice):
-                self._give(order, speech)
+                self._give(order, mark(speech))
                 patience.renew()
 
     def _give(self, order: Synthesize, speech: Speech) -> None:
         if asyncio.current_task() in self._tasks:
             self._answer(Synthesized(order.reply, order.item, speech, is_last=False))
 
-    async def _prompt(self, wav: str) -> Speech:
+    async def _prompt(self, wav: str, mark: Callable[[Speech], Speech]) -> Speech:
         found: asyncio.Future[Speech] = asyncio.get_running_loop().create_future()
 
         def done(outcome: Speech | BaseException) -> None:
@@ -137,8 +138,18 @@ class VoiceDesk:
             else:
                 found.set_result(outcome)
 
-        self._crew.submit(lambda: self._prompts.prompt(wav), done)
+        self._crew.submit(lambda: mark(self._prompts.prompt(wav)), done)
         return await found
+
+
+def _marker(order: Synthesize) -> Callable[[Speech], Speech]:
+    """What puts marks into the speech of an item, if its voice is to be marked."""
+    if not order.voice.marked:
+        return lambda speech: speech
+    # Loads numpy, which only such agents need here.
+    from voisnap_mock.audio.marking import AgentMarker
+
+    return AgentMarker(order.text, reply=order.reply, item=order.item).mark
 
 
 class _Patience:
