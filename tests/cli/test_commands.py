@@ -19,6 +19,8 @@ import pytest
 import yaml
 from processes import COMMAND, Program, ServerProgram, clean_environment, run
 
+from voisnap_mock.cache import VARIABLE, cache_folder
+
 AGENTS = """
 version: 1
 auth: {users: [{email: dev@example.test, password: dev}, {email: anna@example.test, password: s3cret-of-anna}]}
@@ -174,7 +176,7 @@ def test_call_speaks_listens_presses_and_hangs_up(url: str, tmp_path: Path) -> N
     ]
     assert lines[1] == ("agent", "Hello.")
     assert lines[4] == ("agent", "Twelve.")
-    assert "refund" in lines[6][1]
+    assert lines[6] == ("heard", "I want a refund  (1.00)")
     assert lines[7] == ("agent", "Which day?")
     assert lines[8][1].startswith("user_ended after ")
     with wave.open(str(recording)) as file:
@@ -196,6 +198,7 @@ def test_call_plays_a_file_and_prints_json_lines(url: str, tmp_path: Path) -> No
     assert [event["event"] for event in events] == ["started", "agent", "play", "heard", "agent", "ended"]
     assert events[0]["sessionId"] == events[0]["conversationId"]
     assert [event["t"] for event in events] == sorted(event["t"] for event in events)
+    assert (events[3]["text"], events[3]["confidence"]) == ("goodbye", 1.0)
     assert events[4]["text"] == "Goodbye."
     assert events[5]["reason"] == "agent_ended"
 
@@ -337,6 +340,35 @@ def test_say_writes_what_a_client_sends(tmp_path: Path) -> None:
     with wave.open(str(target)) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 16000)
         assert file.getnframes() > 8000
+    assert target.with_suffix(".txt").read_text(encoding="utf-8") == "hello there\n"
+    known = cache_folder() / "utterances"
+    assert [path.stem for path in known.glob("*.wav") if path.read_bytes() == target.read_bytes()] == [
+        path.stem for path in known.glob("*.txt") if path.read_text() == "hello there\n"
+    ]
+
+
+def test_say_does_not_overwrite_a_text_that_is_none_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+
+    for name, says in (("notes.wav", "is there already"), ("notes.txt", "give the sound another name")):
+        result = run("say", "hello", "-o", tmp_path / name)
+
+        assert result.returncode == 1
+        assert says in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_say_does_its_work_without_a_cache_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+
+    result = run(
+        "say", "hello", "-o", tmp_path / "x.wav", environment=clean_environment(**{VARIABLE: str(tmp_path / "file")})
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert "Not known by its sound" in result.stdout
+    assert (tmp_path / "x.txt").read_text() == "hello\n"
 
 
 def test_say_names_a_voice_that_is_not_there(tmp_path: Path) -> None:
