@@ -1,4 +1,4 @@
-"""A TCP proxy that can cut its connections: the tunnel, the dead battery, the pulled cable of a test."""
+"""A TCP proxy that can swallow and cut: the tunnel, the dead battery, the pulled cable of a test."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ class _Pair:
         self._near = near
         self._far = far
         self._is_reset = False
+        self._swallows: tuple[socket.socket, ...] = ()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
+
+    def swallow(self, *, only_answers: bool) -> None:
+        self._swallows = (self._far,) if only_answers else (self._near, self._far)
 
     def cut(self, *, with_reset: bool) -> None:
         self._is_reset = with_reset
@@ -42,7 +46,8 @@ class _Pair:
     def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while piece := source.recv(65536):
-                sink.sendall(piece)
+                if source not in self._swallows:
+                    sink.sendall(piece)
         if not self._is_reset:
             for end in (source, sink):
                 with suppress(OSError):
@@ -71,11 +76,18 @@ class Proxy:
         self._listener.close()
         self.cut(with_reset=False)
 
+    def swallow(self, *, only_answers: bool) -> None:
+        """From now on nothing, or nothing from the server, passes the connections that exist; neither side can tell."""
+        for pair in list(self._pairs):
+            pair.swallow(only_answers=only_answers)
+
     def cut(self, *, with_reset: bool) -> int:
         """End all connections, with a TCP reset or in the ordinary way; returns how many there ever were."""
-        for pair in self._pairs:
+        # Those that exist now: a client may be back before the last one is cut.
+        pairs = list(self._pairs)
+        for pair in pairs:
             pair.cut(with_reset=with_reset)
-        return len(self._pairs)
+        return len(pairs)
 
     def _accept(self) -> None:
         while True:
