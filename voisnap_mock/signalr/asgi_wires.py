@@ -91,8 +91,9 @@ class AsgiWebSocket(_Readable):
                     live.receive(message["text"].encode() if data is None else data)
                 case "websocket.disconnect":
                     code = message.get("code", 1005)
-                    # A close frame without a code is a clean close too; a socket without a close frame has 1006.
-                    if code in (1000, 1001, 1005):
+                    # A close frame without a code is a clean close too. uvicorn gives it a reason, if an empty one,
+                    # and the same 1005 without a reason to a socket that was lost.
+                    if code in (1000, 1001) or (code == 1005 and "reason" in message):
                         return None
                     # Servers say 1005 or 1006 when there was no close frame.
                     self._closed = code not in (1005, 1006)
