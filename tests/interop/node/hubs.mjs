@@ -256,6 +256,20 @@ const plans = {
     return { answer, seen: sofar, isNew, after, before };
   },
 
+  /** The server stops, or is killed. */
+  async shutdown(run) {
+    const connection = run.connection();
+    const seen = [];
+    const over = new Promise((resolve) => {
+      connection.onreconnecting((error) => resolve(seen.push(["reconnecting", text(error)])));
+      connection.onclose((error) => resolve(seen.push(["closed", text(error)])));
+    });
+    await connection.start();
+    run.emit("connected");
+    await over;
+    return { seen: [...seen] };
+  },
+
   /** The hub aborts the connection while the call that asked for it is running. */
   async abort(run) {
     const connection = run.connection();
@@ -321,9 +335,11 @@ const plans = {
       await Promise.all(calls);
     }
     const noted = await connection.invoke("AllNotes");
+    connection.off("Noted");
     const after = connection.connectionId;
+    const sofar = [...seen];
     await connection.stop();
-    return { seen, heard, answers, noted, before, after, sent: number };
+    return { seen: sofar, heard, answers, noted, before, after, sent: number };
   },
 
   /** Says nothing for longer than either side's time-out. */

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hub_processes import HubServer
 from hub_server import TOKEN
-from javascript_clients import EVERY_WAY, JAVASCRIPT_VERSIONS, WAYS, Way, name_of_way
+from javascript_clients import EVERY_WAY, JAVASCRIPT_VERSIONS, WAYS, Way, name_of_way, texts_of_an_end
 from line_clients import LineClient
 from proxy import Proxy
 
@@ -179,12 +179,6 @@ def test_the_server_asks_the_client(way: Way) -> None:
 
 
 # --- ends
-
-
-def texts_of_an_end(way: Way) -> list[str | None]:
-    """What `onclose` may be told of a Close without an error."""
-    # This client may see the end of its stream before it has acted on the Close that came just before.
-    return [None, "Error occurred"] if way.version == 3 and way.transport == "sse" else [None]
 
 
 def test_the_client_stops_while_a_call_runs(way: Way) -> None:
