@@ -36,6 +36,7 @@ from voisnap_mock.signalr.connection import ConnectionLimits
 
 if TYPE_CHECKING:
     from voisnap_mock.audio.endpointing import Endpointer
+    from voisnap_mock.audio.tiny_model.extension import Extended
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -97,6 +98,7 @@ class App:
             vosk_model_origin=settings.origins.get("vosk_model", "--vosk-model"),
             agents_folder=folder,
             recordings=self._index,
+            on_learnt=lambda words: self._on_loop(lambda: self._note_words(words)),
         )
         self.synthesizer = LocalSynthesizer()
         loaded = file if file is not None else self._source.load()
@@ -106,6 +108,7 @@ class App:
         self.tokens = TokenAuthority(loaded.auth)
         self.tenants = Tenants(self._make_tenant)
         self.tenants.load(loaded)
+        self.ears.serve(loaded.agents.values())
         self.door = Door(self.tokens, self.tenants, self.clock)
         hub_door = HubDoor(self.door, self._new_trace_id)
         self._hubs: tuple[SessionHub, ...] = (VoiceHub(self.clock), ChatHub(self.clock))
@@ -272,7 +275,9 @@ class App:
             return
         self._last_fault = ""
         self.tenants.load(file)
+        self.ears.serve(file.agents.values())
         self._report(f"{file.source} loaded: {', '.join(file.agents)}")
+        await asyncio.to_thread(self._load_ears)
 
     def _read(self) -> AgentsFile:
         file = self._source.load()
@@ -307,6 +312,7 @@ class App:
             limits=file.limits,
             fidelity=file.fidelity,
             mode=self.settings.clock,
+            idle_grace=self.settings.idle_grace,
         )
         return Tenant(tenant_id, clock=self.clock, journal=journal, sessions=sessions)
 
@@ -324,15 +330,29 @@ class App:
         _log.error("%s failed", target, exc_info=error)
 
     def _load_heavy(self) -> None:
-        try:
-            import jwt.api_jws  # noqa: F401
-            import numpy as np  # noqa: F401
-            import soxr  # noqa: F401
+        import jwt.api_jws  # noqa: F401
+        import numpy as np  # noqa: F401
+        import soxr  # noqa: F401
 
+        self._load_ears()
+        self._index.refresh(self._show_progress())
+
+    def _load_ears(self) -> None:
+        """Have the built-in model learn the words of the agents, and load it. Blocks."""
+        try:
             self.ears.warm_up()
         except ModelError as error:
             _log.warning("%s", error)
-        self._index.refresh(self._show_progress())
+
+    def _note_words(self, words: Extended) -> None:
+        tenant = self.tenants.default
+        tenant.journal.append(
+            "words.learnt",
+            tenant_id=tenant.id,
+            added=list(words.added),
+            skipped=list(words.skipped),
+            problem=words.problem or None,
+        )
 
     # --- known recordings -------------------------------------------------------------------------------------------
 

@@ -1,21 +1,99 @@
-"""Vosk with the built-in model, which knows the words of the agents too."""
+"""Vosk with the built-in model, which learns the words that the agents listen for.
+
+Importing this module is cheap; what it takes to learn words is imported when there are any.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import shutil
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from voisnap_mock.audio.tiny_model.extension import Vocabulary
+from voisnap_mock.agents.script import AgentScript
 from voisnap_mock.audio.vosk_ear import VoskEar, VoskListener
 from voisnap_mock.audio.vosk_model import BUILT_IN_FOLDER, VoskModel
 from voisnap_mock.errors import ModelError
 
+if TYPE_CHECKING:
+    from voisnap_mock.audio.tiny_model.extension import Extended
+
 _log = logging.getLogger("voisnap_mock.audio")
+
+_Wanted = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+class Vocabulary:
+    """The words of the built-in model and of the agents that are served with it. Safe to use from several threads.
+
+    Words are learnt when somebody asks for the model, not before.
+
+    Args:
+        on_learnt: told what was learnt, in the thread that did it.
+        cache: where models with further words are kept; None is a folder of the user's cache.
+    """
+
+    def __init__(self, *, on_learnt: Callable[[Extended], None] | None = None, cache: Path | None = None) -> None:
+        self._on_learnt = on_learnt
+        self._cache = cache
+        self._known: frozenset[str] = frozenset()
+        self._wanted: _Wanted = ((), ())
+        self._learnt: tuple[_Wanted, Path] = (self._wanted, BUILT_IN_FOLDER)
+        self._learning = threading.Lock()
+
+    def want(self, scripts: Iterable[AgentScript]) -> None:
+        """These agents are served from now on."""
+        from voisnap_mock.audio.tiny_model.wanted import wanted_by
+
+        if not self._known:
+            lines = (BUILT_IN_FOLDER / "graph" / "words.txt").read_text(encoding="utf-8").splitlines()
+            self._known = frozenset(_spelled(line.split()[0]) for line in lines)
+        wanted = wanted_by(scripts)
+        lacking = {word: None for word in wanted.words if _spelled(word) not in self._known}
+        phrases = (phrase for phrase in wanted.phrases if not lacking.keys().isdisjoint(phrase.split()))
+        self._wanted = tuple(lacking), tuple(phrases)
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The words of the agents that the model lacks, sorted."""
+        return self._wanted[0]
+
+    def model(self) -> Path:
+        """The model with the words that are wanted now.
+
+        Blocks until it is there, some 0.3 s when there are words to learn; who comes meanwhile waits too. Where they
+        cannot be learnt it is the model without them.
+        """
+        with self._learning:
+            wanted, folder = self._wanted, self._learnt[1]
+            if self._learnt[0] != wanted:
+                folder = self._learn(*wanted)
+                self._learnt = wanted, folder
+            return folder
+
+    def _learn(self, words: tuple[str, ...], phrases: tuple[str, ...]) -> Path:
+        if not words:
+            return BUILT_IN_FOLDER
+        from voisnap_mock.audio.tiny_model.extension import extend
+
+        extended = extend(BUILT_IN_FOLDER, words, phrases, cache=self._cache)
+        if extended.is_temporary:
+            weakref.finalize(self, shutil.rmtree, extended.folder, ignore_errors=True)
+        if self._on_learnt is not None:
+            self._on_learnt(extended)
+        return extended.folder
+
+
+def _spelled(word: str) -> str:
+    """Words that differ in apostrophes are the same to a dialogue."""
+    return word.replace("'", "")
 
 
 class BuiltInEar:
-    """Hears words with the built-in model, extended as `vocabulary` says at the time.
+    """Hears words with the built-in model and those of `vocabulary`.
 
     An utterance that begins while words are being learnt waits for them, so that the same agents always hear the same;
     one that has begun goes on with the words it began with.
@@ -49,10 +127,11 @@ class BuiltInEar:
         return self._current().open()
 
     def _current(self) -> VoskEar:
-        folder = self._vocabulary.extended().folder
-        if self._current_ear is None or self._current_ear[0] != folder:
-            self._current_ear = folder, self._loaded(folder)
-        return self._current_ear[1]
+        folder = self._vocabulary.model()
+        current = self._current_ear
+        if current is None or current[0] != folder:
+            self._current_ear = current = folder, self._loaded(folder)
+        return current[1]
 
     def _loaded(self, folder: Path) -> VoskEar:
         ear = VoskEar(VoskModel(folder), grammar=self._grammar)
@@ -62,6 +141,6 @@ class BuiltInEar:
             ear.warm_up()
         except ModelError as error:
             # Not tried again before there are other words.
-            _log.warning("heard without the words of the agents: %s", error)
+            _log.warning("the words of the agents will not be understood: %s", error)
             return VoskEar(VoskModel(BUILT_IN_FOLDER), grammar=self._grammar)
         return ear

@@ -14,12 +14,13 @@ Everything here blocks and is made for worker threads. Importing this module loa
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from voisnap_mock.agents.script import AgentScript
+from voisnap_mock.audio.built_in_ear import BuiltInEar, Vocabulary
 from voisnap_mock.audio.frames import CALLER_RATE, SAMPLE_BYTES
 from voisnap_mock.audio.known_recordings import RecordingIndex, RecordingsEar
 from voisnap_mock.audio.marks_ear import MarksEar
@@ -27,6 +28,9 @@ from voisnap_mock.audio.vosk_ear import VoskEar, vosk_problem
 from voisnap_mock.audio.vosk_model import BUILT_IN_FOLDER, VoskModel, check_model, choose_model
 from voisnap_mock.engine.events import Transcript
 from voisnap_mock.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from voisnap_mock.audio.tiny_model.extension import Extended
 
 _log = logging.getLogger("voisnap_mock.audio")
 
@@ -230,6 +234,7 @@ class Ears:
         agents_folder: what a `vosk_model` in the agents file is relative to.
         installed: the model that `models install` put in place, if any.
         recordings: what is known by its sound.
+        on_learnt: told which words of the agents the built-in model has learnt, in the thread that saw to it.
 
     Raises:
         ModelError: `vosk_model` is an empty text.
@@ -244,6 +249,7 @@ class Ears:
         agents_folder: Path | None = None,
         installed: VoskModel | None = None,
         recordings: RecordingIndex | None = None,
+        on_learnt: Callable[[Extended], None] | None = None,
     ) -> None:
         self._flag = vosk_model
         self._flag_origin = vosk_model_origin
@@ -252,7 +258,8 @@ class Ears:
         self._vosk_problem = vosk_problem()
         self._installed = installed
         self._recordings = recordings
-        self._vosk_ears: dict[tuple[Path, tuple[str, ...]], VoskEar] = {}
+        self._vosk_ears: dict[tuple[Path, tuple[str, ...]], VoskEar | BuiltInEar] = {}
+        self._vocabulary = Vocabulary(on_learnt=on_learnt)
         self._checked: set[Path] = set()
         self._model_for(None)
 
@@ -316,6 +323,16 @@ class Ears:
                 check_model(model.folder, origin=model.origin)
                 self._checked.add(model.folder)
 
+    def serve(self, scripts: Iterable[AgentScript]) -> None:
+        """Listen for these agents from now on, calls under way included: the built-in model learns their words.
+
+        Cheap: words are learnt by `warm_up`, or else when the next utterance begins.
+        """
+        if self._vosk_problem is None:
+            self._vocabulary.want(
+                script for script in scripts if script.hears in ("auto", "vosk") and self._model_for(script).is_built_in
+            )
+
     def warm_up(self) -> None:
         """Load Vosk and the model that agents without one of their own use, so that the first caller need not wait.
 
@@ -334,7 +351,7 @@ class Ears:
         if known:
             ears.append(f"{known} known recording{'s' if known > 1 else ''}")
         if self._vosk_problem is None:
-            ears.append(self._model_for(None).describe())
+            ears.append(self._model_for(None).describe(more_words=len(self._vocabulary.lacking)))
         return ", else ".join([*ears, "voice activity"])
 
     @property
@@ -344,15 +361,20 @@ class Ears:
             return None
         return f"unmarked, unknown speech is not understood, transcripts say [speech 1.4s]: {self._vosk_problem}"
 
-    def _vosk_ear(self, script: AgentScript) -> VoskEar:
+    def _vosk_ear(self, script: AgentScript) -> VoskEar | BuiltInEar:
         if script.grammar == "open":
             return self._shared_ear(self._model_for(script))
         from voisnap_mock.agents.grammar import grammar_of
 
         return self._shared_ear(self._model_for(script), grammar_of(script))
 
-    def _shared_ear(self, model: VoskModel, grammar: tuple[str, ...] = ()) -> VoskEar:
-        return self._vosk_ears.setdefault((model.folder, grammar), VoskEar(model, grammar=grammar or None))
+    def _shared_ear(self, model: VoskModel, grammar: tuple[str, ...] = ()) -> VoskEar | BuiltInEar:
+        ear = (
+            BuiltInEar(self._vocabulary, grammar=grammar or None)
+            if model.is_built_in
+            else VoskEar(model, grammar=grammar or None)
+        )
+        return self._vosk_ears.setdefault((model.folder, grammar), ear)
 
     def _model_for(self, script: AgentScript | None) -> VoskModel:
         return choose_model(

@@ -48,10 +48,11 @@ class VoskModel:
     def is_built_in(self) -> bool:
         return self.folder == BUILT_IN_FOLDER
 
-    def describe(self) -> str:
-        """For people: `Vosk (built-in tiny model: synthesised English only, 950 words)`."""
+    def describe(self, *, more_words: int = 0) -> str:
+        """For people: `Vosk (built-in tiny model: synthesised English only, 950 words and 2 of your agents)`."""
         if self.is_built_in:
-            return f"Vosk (built-in tiny model: synthesised English only, {BUILT_IN_WORDS} words)"
+            more = f" and {more_words} of your agents" if more_words else ""
+            return f"Vosk (built-in tiny model: synthesised English only, {BUILT_IN_WORDS} words{more})"
         return f"Vosk (model {self.folder}, {self.origin})"
 
 

@@ -16,7 +16,7 @@ from voisnap_mock.audio.tiny_model.building import SIZES, build
 from voisnap_mock.audio.tiny_model.flite import has_flite
 from voisnap_mock.audio.tiny_model.folders import checksum, read_files, with_words, write_files
 from voisnap_mock.audio.tiny_model.jobs import JobFailed
-from voisnap_mock.audio.tiny_model.measuring import measure, speak_orders, test_sets
+from voisnap_mock.audio.tiny_model.measuring import held_back_sets, measure, speak_orders
 from voisnap_mock.audio.tiny_model.pronouncing import pronounce
 from voisnap_mock.audio.tiny_model.wanted import words_in
 from voisnap_mock.audio.vosk_ear import VoskEar
@@ -116,7 +116,7 @@ def _measure(options: argparse.Namespace, console: Console) -> int:
     if options.model != BUILT_IN_FOLDER:
         check_model(options.model, origin="MODEL")
     ear = VoskEar(VoskModel(options.model, "MODEL"))
-    for name, orders in test_sets().items():
+    for name, orders in held_back_sets().items():
         console.live(f"{name} ...")
         score = measure(ear, orders, speak_orders(orders))
         wrong = f"{len(score.mistaken)} of {score.utterances} utterances"

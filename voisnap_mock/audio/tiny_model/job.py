@@ -72,7 +72,14 @@ def _learnt(reader: Any, utterance: Any) -> tuple[Any, list[tuple[str, float]]] 
         stretch = utterance.rate / 100
         spoken = flite.say(text, voice, stretch=stretch, pitch=utterance.pitch, phonemes=phonemes)
     else:
-        spoken = reader.say(text, voice, rate=utterance.rate, pitch=utterance.pitch, pitch_range=utterance.pitch_range)
+        spoken = reader.say(
+            text,
+            voice,
+            rate=utterance.rate,
+            pitch=utterance.pitch,
+            pitch_range=utterance.pitch_range,
+            seed=utterance.seed,
+        )
     if spoken is None or not spoken.sounds:
         return None
     audio = soxr.resample(spoken.samples.astype(np.float32), spoken.sample_rate, CALLER_RATE * utterance.tempo)

@@ -32,7 +32,7 @@ SENTENCES = (
     "they took the money twice for the same flight",
     "which train do i take to be at the airport before seven in the morning",
     "tell my brother to call the hospital right away",
-    "the code you gave me is only five letters long",
+    "the code in your letter is only half of it",
     "we moved to a new house and need to update our address",
     "somebody is at the door please call me back in ten minutes",
     "i forgot to cancel the breakfast for friday",
@@ -78,7 +78,7 @@ class Score:
         return self.errors / self.words
 
 
-def test_sets() -> dict[str, list[Order]]:
+def held_back_sets() -> dict[str, list[Order]]:
     """What is said, by kind of voice; the same every time."""
     rng = Random("held back")
     digits = [" ".join(rng.choices(_DIGITS, k=rng.randint(3, 9))) for _ in range(20)]

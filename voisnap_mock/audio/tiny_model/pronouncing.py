@@ -39,8 +39,8 @@ def pronounce(
 
 
 def _is_latin(word: str) -> bool:
-    letters = (letter for letter in word if letter.isalpha())
-    return all(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+    letters = [letter for letter in word if letter.isalpha()]
+    return bool(letters) and all(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
 
 
 def _parts(texts: Sequence[str]) -> Iterator[tuple[list[Reading], str]]:

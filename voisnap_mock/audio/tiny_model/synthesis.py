@@ -53,6 +53,8 @@ class Reader:
         self._phonemes = self._binding.dll.espeak_TextToPhonemes
         self._phonemes.restype = ctypes.c_char_p
         self._phonemes.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_int]
+        # Without it breath is made from the time of day; espeak-ng 1.51 cannot do otherwise.
+        self._set_seed = getattr(self._binding.dll, "espeak_ng_SetRandSeed", lambda seed: None)
         self._voice = ""
         self._heard: list[bytes] = []
         self._events: list[tuple[str, int]] = []
@@ -82,8 +84,8 @@ class Reader:
             words += [word.split(_SEPARATOR) for word in spoken if word.strip()]
         return words
 
-    def say(self, text: str, voice: str, *, rate: int, pitch: int, pitch_range: int) -> Spoken:
-        """Speak: `rate` in words per minute, pitch and its range from 0 to 100.
+    def say(self, text: str, voice: str, *, rate: int, pitch: int, pitch_range: int, seed: int = 1) -> Spoken:
+        """Speak: `rate` in words per minute, pitch and its range from 0 to 100, `seed` of the breath of some voices.
 
         Raises:
             ValueError: there is no such voice.
@@ -91,6 +93,7 @@ class Reader:
         self._set_voice(voice)
         for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_PITCH_RANGE, pitch_range)):
             self._binding.SetParameter(parameter, value)
+        self._set_seed(seed & 0x7FFF_FFFF)
         self._heard, self._events = [], []
         data = text.encode()
         # The binding's own Synth gives ten times the length of the text as its size.
