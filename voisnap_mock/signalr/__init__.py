@@ -1,6 +1,7 @@
 """SignalR as ASP.NET Core speaks it: a hub server on ASGI, a client, and the sans-IO core under both."""
 
-from voisnap_mock.signalr.client import HubClient
+from voisnap_mock.signalr.client import RECONNECT_DELAYS, HubClient
+from voisnap_mock.signalr.clients import HubClients
 from voisnap_mock.signalr.connection import ConnectionLimits, HubConnection, Role
 from voisnap_mock.signalr.endpoint import HubEndpoint
 from voisnap_mock.signalr.errors import (
@@ -16,11 +17,13 @@ from voisnap_mock.signalr.errors import (
 )
 from voisnap_mock.signalr.hub import ConnectionRequest, Hub, HubContext, hub_method
 from voisnap_mock.signalr.interceptors import Crossing, Interceptor, Seam
+from voisnap_mock.signalr.messagepack import MessagePackHubProtocol
 from voisnap_mock.signalr.options import HubOptions, Notice, NoticeKind
 from voisnap_mock.signalr.protocols import JsonHubProtocol
 from voisnap_mock.signalr.transports import Parameters, Transport
 
 __all__ = [
+    "RECONNECT_DELAYS",
     "ConnectionClosed",
     "ConnectionDenied",
     "ConnectionLimits",
@@ -29,6 +32,7 @@ __all__ = [
     "HandshakeError",
     "Hub",
     "HubClient",
+    "HubClients",
     "HubConnection",
     "HubContext",
     "HubEndpoint",
@@ -38,6 +42,7 @@ __all__ = [
     "Interceptor",
     "JsonHubProtocol",
     "LocalProtocolError",
+    "MessagePackHubProtocol",
     "NegotiationError",
     "Notice",
     "NoticeKind",

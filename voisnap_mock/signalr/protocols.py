@@ -160,7 +160,9 @@ def serialize_handshake_request(request: HandshakeRequest) -> bytes:
 
 
 def serialize_handshake_response(response: HandshakeResponse) -> bytes:
-    return msgspec.json.encode({} if response.error is None else {"error": response.error}) + RECORD_SEPARATOR
+    if response.error is None:
+        return b"{}\x1e"
+    return msgspec.json.encode({"error": response.error}) + RECORD_SEPARATOR
 
 
 def _handshake_object(record: bytes) -> Mapping[str, object]:

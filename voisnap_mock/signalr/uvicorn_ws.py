@@ -3,9 +3,10 @@
     uvicorn.Config(app, ws=websocket_class([endpoint]), ...)
 
 Upgrades of a hub's path are driven here, all others by uvicorn's own class. A whole, unfragmented data frame is
-unmasked and handed to the hub at once; every other frame goes through the `ServerProtocol` of `websockets`, which also
-does the opening and closing handshakes. Data frames to the client are an unmasked header and the payload. There is no
-permessage-deflate: it costs two to three times the CPU and gains nothing on a loopback.
+unmasked and handed to the hub at once; every other frame goes through the `ServerProtocol` of `websockets`, which is
+made for a connection when it is first needed and also does the closing handshake. Data frames to the client are an
+unmasked header and the payload. There is no permessage-deflate: it costs two to three times the CPU and gains nothing
+on a loopback.
 
 ASGI middleware sees nothing of these connections.
 """
@@ -13,6 +14,8 @@ ASGI middleware sees nothing of these connections.
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import inspect
 import logging
 from collections.abc import Awaitable, Sequence
@@ -23,9 +26,8 @@ from urllib.parse import unquote
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.datastructures import Headers
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.http11 import Request, Response
+from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from voisnap_mock.signalr.endpoint import HubEndpoint
@@ -45,6 +47,10 @@ _quiet.setLevel(logging.WARNING)
 _STREAMED: Final = 65_536
 """Frames longer than this are handed on in pieces as they come, so that nobody can make the server hold them."""
 _MAX_FRAGMENT: Final = 1_048_576
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_NO_UPGRADE: Final = HttpAnswer(
+    400, b"This is no WebSocket upgrade of version 13.", headers={"Sec-WebSocket-Version": "13"}
+)
 _FINAL_TEXT: Final = 0x81
 _FINAL_BINARY: Final = 0x82
 
@@ -78,15 +84,16 @@ class HubSocket(asyncio.Protocol):
     __slots__ = (
         "_binary",
         "_close_sent",
-        "_conn",
         "_delegate",
         "_flusher",
         "_fragmented",
+        "_is_opening",
         "_live",
         "_lost",
         "_make_delegate",
         "_mask",
         "_paused",
+        "_protocol",
         "_receiving",
         "_remaining",
         "_rest",
@@ -113,7 +120,8 @@ class HubSocket(asyncio.Protocol):
             flusher = self.flushers[loop] = Flusher(loop)
         self._flusher = flusher
         self._transport: Any = None
-        self._conn: ServerProtocol | None = None
+        self._protocol: ServerProtocol | None = None
+        self._is_opening = False
         self._live: LiveConnection | None = None
         self._rest = b""
         # Of a long frame that is handed on in pieces: bytes still to come, and the mask as it stands.
@@ -172,7 +180,7 @@ class HubSocket(asyncio.Protocol):
         if self._delegate is not None:
             self._delegate.data_received(data)
         elif self._live is None:
-            if self._conn is None:
+            if not self._is_opening:
                 self._begin(data)
             else:
                 # The authenticator is still at work, and a client must not send yet.
@@ -188,6 +196,12 @@ class HubSocket(asyncio.Protocol):
                 self.flush()
 
     # --- frames in
+
+    @property
+    def _conn(self) -> ServerProtocol:
+        if self._protocol is None:
+            self._protocol = ServerProtocol(state=OPEN, max_size=None, logger=_quiet)
+        return self._protocol
 
     def _frames(self, data: bytes, live: LiveConnection) -> None:
         if self._remaining:
@@ -254,7 +268,6 @@ class HubSocket(asyncio.Protocol):
     def _other_frame(self, frame: bytes, first: int, live: LiveConnection) -> None:
         """A fragment, a control frame, or one that breaks the rules."""
         conn = self._conn
-        assert conn is not None
         if first & 0x0F < 3:
             self._fragmented = first < 0x80
         conn.receive_data(frame)
@@ -280,10 +293,9 @@ class HubSocket(asyncio.Protocol):
         live.transport_lost(self, error, final=True)
 
     def _fail(self, code: int) -> None:
-        conn, live = self._conn, self._live
-        assert conn is not None
+        live = self._live
         assert live is not None
-        conn.fail(code)
+        self._conn.fail(code)
         self._write_protocol()
         self._lost = True
         live.transport_lost(self, TransportLost(f"the WebSocket was closed with code {int(code)}"), final=True)
@@ -291,7 +303,6 @@ class HubSocket(asyncio.Protocol):
 
     def _write_protocol(self) -> None:
         """Write what `websockets` has to say; an empty piece is its word for the end."""
-        assert self._conn is not None
         pieces = self._conn.data_to_send()
         if pieces and not self._transport.is_closing():
             if whole := b"".join(pieces):
@@ -328,7 +339,6 @@ class HubSocket(asyncio.Protocol):
             out = b"".join((out, head, data))
         if live.ended:
             conn = self._conn
-            assert conn is not None
             self._close_sent = True
             conn.send_close(CloseCode.NORMAL_CLOSURE)
             out = b"".join((out, *conn.data_to_send()))
@@ -348,7 +358,9 @@ class HubSocket(asyncio.Protocol):
     # --- the opening
 
     def _begin(self, head: bytes) -> None:
-        target = head.split(b" ", 2)[1].decode("latin-1")
+        """Take the request that uvicorn has parsed and put together again."""
+        request_line, *lines = head.decode("latin-1").split("\r\n")
+        target = request_line.split(" ", 2)[1]
         raw_path, _, query = target.partition("?")
         path = unquote(raw_path)
         endpoint = next((each for each in self.endpoints if each.serves(path)), None)
@@ -359,46 +371,35 @@ class HubSocket(asyncio.Protocol):
             return
         self._make_delegate = None
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls only `shutdown` of it
-        conn = self._conn = ServerProtocol(max_size=None, logger=_quiet)
-        conn.receive_data(head)
-        events = conn.events_received()
-        if not events or not isinstance(events[0], Request):
-            self._write_protocol()
-            self._transport.close()
-            return
-        response = conn.accept(events[0])
-        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            self._respond(response)
+        headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines) if name]
+        key = _key(headers)
+        if key is None:
+            self._refuse(_NO_UPGRADE)
             return
         client = self._transport.get_extra_info("peername")
-        request = ConnectionRequest(
-            path,
-            query,
-            list(events[0].headers.raw_items()),
-            (client[0], client[1]) if isinstance(client, tuple) else None,
-        )
-        admitted = endpoint.admit(request)
+        address = (client[0], client[1]) if isinstance(client, tuple) else None
+        admitted = endpoint.admit(ConnectionRequest(path, query, headers, address))
+        self._is_opening = True
         if inspect.isawaitable(admitted):
-            endpoint.start(self._wait(endpoint, admitted, response))
+            endpoint.start(self._wait(endpoint, admitted, key))
         else:
-            self._open(endpoint, admitted, response)
+            self._open(endpoint, admitted, key)
 
-    async def _wait(
-        self, endpoint: HubEndpoint, admitted: Awaitable[LiveConnection | HttpAnswer], response: Response
-    ) -> None:
-        self._open(endpoint, await admitted, response)
+    async def _wait(self, endpoint: HubEndpoint, admitted: Awaitable[LiveConnection | HttpAnswer], key: bytes) -> None:
+        self._open(endpoint, await admitted, key)
 
-    def _open(self, endpoint: HubEndpoint, admitted: LiveConnection | HttpAnswer, response: Response) -> None:
-        conn = self._conn
-        assert conn is not None
+    def _open(self, endpoint: HubEndpoint, admitted: LiveConnection | HttpAnswer, key: bytes) -> None:
         if isinstance(admitted, HttpAnswer):
-            self._respond(_refusal(admitted))
+            self._refuse(admitted)
             return
         if self._lost:
             endpoint.give_up(admitted)
             return
-        conn.send_response(response)
-        self._write_protocol()
+        accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+        self._transport.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
         self._live = admitted
         self._binary = admitted.is_binary
         endpoint.attach(admitted, self)
@@ -406,19 +407,34 @@ class HubSocket(asyncio.Protocol):
             early, self._rest = self._rest, b""
             self.data_received(early)
 
-    def _respond(self, response: Response) -> None:
-        assert self._conn is not None
-        self._conn.send_response(response)
-        self._write_protocol()
+    def _refuse(self, answer: HttpAnswer) -> None:
+        headers: dict[str, str] = {
+            **{name.decode("latin-1"): value.decode("latin-1") for name, value in self._state.default_headers},
+            "Connection": "close",
+            "Content-Length": str(len(answer.body)),
+            "Content-Type": answer.content_type,
+            **answer.headers,
+        }
+        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body)
         self._transport.close()
 
 
-def _refusal(answer: HttpAnswer) -> Response:
-    headers = Headers(
-        [("Connection", "close"), ("Content-Length", str(len(answer.body))), ("Content-Type", answer.content_type)]
-    )
-    headers.update(answer.headers)
-    return Response(answer.status, HTTPStatus(answer.status).phrase, headers, answer.body)
+def _key(headers: list[tuple[str, str]]) -> bytes | None:
+    """The key of a valid upgrade; None for anything else.
+
+    Source: Documented, RFC 6455, 4.2.1. Method, HTTP version and the two upgrade headers were checked by uvicorn.
+    """
+    versions = [value for name, value in headers if name == "sec-websocket-version"]
+    keys = [value for name, value in headers if name == "sec-websocket-key"]
+    if versions != ["13"] or len(keys) != 1:
+        return None
+    try:
+        nonce = base64.b64decode(keys[0], validate=True)
+    except ValueError:
+        return None
+    return keys[0].encode("latin-1") if len(nonce) == 16 else None
 
 
 def websocket_class(endpoints: Sequence[HubEndpoint]) -> type[HubSocket]:
