@@ -60,16 +60,23 @@ def test_the_agents_file_of_the_working_directory_is_taken(tmp_path: Path) -> No
         ("host", "a b", "'a b' is not a host"),
         ("host", "http://x", "'http://x' is not a host"),
         ("clock", "fast", "'fast' is not a clock, expected one of real, 4x, virtual"),
+        ("idle_grace", "soon", "'soon' cannot be used, expected a time with its unit"),
+        ("idle_grace", "-1s", "'-1s' cannot be used, expected a time with its unit"),
         ("log", "loud", "'loud' is not a log level, expected one of debug, info, warning, error"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_origin(tmp_path: Path, name: str, value: str, expected: str) -> None:
     with pytest.raises(ConfigError) as by_flag:
         load_settings({name: value}, environment={}, folder=tmp_path)
-    assert str(by_flag.value).startswith(f"--{name}: {expected}")
+    assert str(by_flag.value).startswith(f"--{name.replace('_', '-')}: {expected}")
     with pytest.raises(ConfigError) as by_variable:
         load_settings({}, environment={f"VOISNAP_MOCK_{name.upper()}": value}, folder=tmp_path)
     assert str(by_variable.value).startswith(f"VOISNAP_MOCK_{name.upper()}: {expected}")
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("200ms", 0.2), ("1m", 60.0), (0.5, 0.5), (0, 0.0)])
+def test_the_grace_of_an_idle_caller_is_a_time(tmp_path: Path, value: object, seconds: float) -> None:
+    assert load_settings({"idle_grace": value}, environment={}, folder=tmp_path).idle_grace == seconds
 
 
 def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:

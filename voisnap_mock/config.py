@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from voisnap_mock.agents.builtin import builtin_agents
 from voisnap_mock.agents.reading import parse_agents
 from voisnap_mock.agents.script import AgentsFile
+from voisnap_mock.agents.shape import duration
 from voisnap_mock.audio.voices import what_is_wrong_with
 from voisnap_mock.errors import AgentsFileError, ConfigError, Problem
 from voisnap_mock.recordings import Recordings, Utterances
@@ -41,6 +43,7 @@ class Settings:
         seed: of ids and choices; None is the agents file's own.
         vosk_model: folder of the Vosk model for agents that name none themselves.
         clock: what moves call time: the wall clock, four times as fast, or the caller's audio.
+        idle_grace: seconds of real time that a virtual clock waits for an idle caller; None is the agent's own.
         log: how much is logged.
         origins: for settings that were given, by what: `--port`, `VOISNAP_MOCK_PORT`.
     """
@@ -52,6 +55,7 @@ class Settings:
     seed: int | None = None
     vosk_model: Path | None = None
     clock: CallClock = "real"
+    idle_grace: float | None = None
     log: LogLevel = "warning"
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -149,6 +153,15 @@ def _clock(origin: str, value: object, folder: Path) -> CallClock:
     return _one_of(origin, value, "clock", _CALL_CLOCKS)
 
 
+def _idle_grace(origin: str, value: object, folder: Path) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return float(value)
+    try:
+        return duration(str(value).strip())
+    except ValueError as error:
+        raise ConfigError(f"{origin}: {value!r} cannot be used, {error}") from None
+
+
 def _log(origin: str, value: object, folder: Path) -> LogLevel:
     return _one_of(origin, value, "log level", _LOG_LEVELS)
 
@@ -168,6 +181,7 @@ _PARSERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "seed": _seed,
     "vosk_model": _path,
     "clock": _clock,
+    "idle_grace": _idle_grace,
     "log": _log,
 }
 assert _PARSERS.keys() == {setting.name for setting in fields(Settings)} - {"origins"}

@@ -136,13 +136,14 @@ agents:
     voice: {engine: tone, name: de, rate: 80, volume: 1}
     hears: vosk
     vosk_model: models/de
-    timing: {partial_every: 20ms, end_of_turn: 1s, first_audio: 0ms, max_idle: 1m, max_duration: 1h, chat_chunk: 1ms}
+    timing: {partial_every: 20ms, end_of_turn: 1s, first_audio: 0ms, max_idle: 1m, max_duration: 1h, idle_grace: 2s}
     barge_in: false
     replies: []
     states: {s: [], 'the end': [{hear: x, goto: replies}, {hear: y, goto: s}]}
   agt_b:
     barge_in: {after: 500ms}
     script: [{say: Hi}, {hear: x}, {transfer: them}]
+    timing: {chat_chunk: 1ms}
 """
     SCHEMA.validate(plain_value(compose(text)))
     file = parse_agents(text, source="x.yaml")
@@ -155,9 +156,10 @@ agents:
     assert first.greeting == (Say("Hi"), Say("there", "a/b.wav"))
     assert (first.voice.engine, first.voice.rate, first.voice.volume) == ("tone", 80, 1.0)
     assert (first.timing.partial_every, first.timing.max_idle, first.timing.max_duration) == (0.02, 60.0, 3600.0)
+    assert first.timing.idle_grace == 2.0
     assert list(first.states) == ["s", "the end"]
     assert first.script is None
-    assert (second.id, second.name, second.barge_in) == ("agt_b", "agt_b", 0.5)
+    assert (second.id, second.name, second.barge_in, second.timing.chat_chunk) == ("agt_b", "agt_b", 0.5, 0.001)
     assert second.script is not None
     assert [step.line for step in second.script] == [27, 27, 27]
     assert list(file.prompts()) == [Prompt("a/b.wav", 17, 20)]

@@ -66,6 +66,7 @@ class Timing:
         max_duration: length that ends the session; None is 10 min for a call and no limit for a chat.
         chat_chunk: between two chunks of a chat reply.
         stt_timeout: real time within which an ear must have understood an utterance that is over.
+        idle_grace: real time after which, on a virtual clock, the agent no longer waits for an idle caller.
     """
 
     partial_every: float = 0.3
@@ -75,6 +76,7 @@ class Timing:
     max_duration: float | None = None
     chat_chunk: float = 0.05
     stt_timeout: float = 10.0
+    idle_grace: float = 0.05
 
 
 # --- What an agent does ---------------------------------------------------------------------------------------

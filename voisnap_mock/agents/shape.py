@@ -236,6 +236,17 @@ class Duration:
         return {"type": "string", "pattern": _DURATION}
 
 
+def duration(text: str) -> float:
+    """A time with its unit as seconds: `300ms` -> 0.3.
+
+    Raises:
+        ValueError: if it is none; the text says what is expected.
+    """
+    if re.fullmatch(_DURATION, text) is None:
+        raise ValueError('expected a time with its unit, such as "300ms", "8s", "10m" or "1h"')
+    return seconds(text)
+
+
 def seconds(text: str) -> float:
     """`300ms` -> 0.3."""
     number = text.rstrip("mshd")

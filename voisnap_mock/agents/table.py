@@ -45,6 +45,7 @@ TIMING = Record(
         Key("max_duration", Duration("100ms"), "length that ends the session (call: 10m, chat: none)"),
         Key("chat_chunk", Duration("0ms", "1m"), "between two chunks of a chat reply (50ms)"),
         Key("stt_timeout", Duration("10ms", "10m"), "real time in which an utterance must be understood (10s)"),
+        Key("idle_grace", Duration("0ms", "10m"), "real time that a virtual clock waits for an idle caller (50ms)"),
     ),
     script.Timing,
 )

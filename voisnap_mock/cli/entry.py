@@ -136,6 +136,15 @@ def serve(
         str | None,
         typer.Option(help="What moves call time: real, 4x, or virtual (the caller's audio).", show_default="real"),
     ] = None,
+    idle_grace: Annotated[
+        float | None,
+        typer.Option(
+            parser=values.duration,
+            metavar="TIME",
+            help="Real time that a virtual clock waits for an idle caller before the agent goes on.",
+            show_default="50ms",
+        ),
+    ] = None,
     log: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="warning")] = None,
 ) -> None:
     """Serve until stopped.
@@ -153,6 +162,7 @@ def serve(
             "seed": seed,
             "vosk_model": vosk_model,
             "clock": clock,
+            "idle_grace": idle_grace,
             "log": log,
         }
     )

@@ -59,7 +59,8 @@ class SessionTable:
         hearing_for: called in a worker thread at an agent's first utterance.
         endpointer_for: called on the loop when a call is opened.
         mode: how call time passes: with the clock, four times as fast, or with the caller's audio.
-        idle_grace: seconds of real time after which, on a virtual clock, the agent no longer waits for the caller.
+        idle_grace: goes over the scripts' own: seconds of real time after which, on a virtual clock, the agent no
+            longer waits for the caller.
         synthesis_timeout: seconds of real time after which a voice counts as failed; for ears the script says it.
         crew: runs blocking work; by default four threads of its own.
     """
@@ -77,7 +78,7 @@ class SessionTable:
         limits: Limits = _DEFAULT_LIMITS,
         fidelity: Fidelity = _DEFAULT_FIDELITY,
         mode: ClockMode = "real",
-        idle_grace: float = 0.05,
+        idle_grace: float | None = None,
         synthesis_timeout: float = 20.0,
         crew: Crew | None = None,
     ) -> None:
@@ -252,7 +253,7 @@ class SessionTable:
                 session,
                 clock=self._clock,
                 ticker=self._ticker,
-                idle_grace=self._idle_grace,
+                idle_grace=session.script.timing.idle_grace if self._idle_grace is None else self._idle_grace,
                 owes_an_answer=owes_an_answer,
                 note=session.note,
             )
