@@ -38,6 +38,7 @@ class Office(Hub):
         self.greet = False
         self.connect_error: Exception | None = None
         self.connect_waits = False
+        self.turn_away = False
 
     async def on_connected(self, connection: HubContext) -> None:
         self.contexts.append(connection)
@@ -45,6 +46,9 @@ class Office(Hub):
             await self.gate.wait()
         if self.connect_error is not None:
             raise self.connect_error
+        if self.turn_away:
+            connection.send("Error", {"code": "AGENT_NOT_FOUND"})
+            connection.close()
         if self.greet:
             connection.send("Welcome", connection.connection_id)
 

@@ -464,6 +464,18 @@ class TestInvocations:
         socket.send(records({"type": 3, "invocationId": question["invocationId"]} | answer))
         assert error in parsed(await socket.receive())[0]["error"]
 
+    async def test_on_connected_may_turn_a_client_away(self, desk: Desk) -> None:
+        desk.hub.turn_away = True
+        socket = await desk.socket().accepted()
+        socket.send(HANDSHAKE + call("Say", "never run"))
+        assert await socket.receive() == "{}\x1e"
+        assert parsed(await socket.receive()) == [
+            {"type": 1, "target": "Error", "arguments": [{"code": "AGENT_NOT_FOUND"}]},
+            {"type": 7},
+        ]
+        assert await socket.closed() == (1000, "")
+        assert desk.hub.log == []
+
 
 class TestStreams:
     async def test_items_and_a_completion_without_result(self, desk: Desk) -> None:

@@ -75,6 +75,28 @@ async def test_exceptions_are_reported(recorder: Recorder) -> None:
     assert isinstance(error, ValueError)
 
 
+@pytest.mark.parametrize("wait", [True, False])
+async def test_awaiting_what_was_cancelled_is_a_failure(recorder: Recorder, wait: bool) -> None:
+    cancelled = asyncio.get_running_loop().create_future()
+    cancelled.cancel()
+
+    async def awaits() -> None:
+        if wait:
+            await asyncio.sleep(0)
+        await cancelled
+
+    recorder.runner.start(awaits(), "a")
+    _tag, error = await recorder.next_end()
+    assert isinstance(error, asyncio.CancelledError)
+
+    async def works() -> str:
+        await asyncio.sleep(0)
+        return "still"
+
+    recorder.runner.start(works(), "b")
+    assert await recorder.next_end() == ("b", "still")
+
+
 async def test_it_serves_one_after_the_other(recorder: Recorder) -> None:
     async def sleeps(result: int) -> int:
         await asyncio.sleep(0)

@@ -336,7 +336,7 @@ class Dispatcher:
             self.running += 1
             try:
                 result = method.call(self._context, *message.arguments)
-            except Exception as error:  # noqa: BLE001 - the outermost frame of a hub method
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the outermost frame of a hub method
                 self._failed(message, error)
             else:
                 self._completed(message, result)

@@ -54,7 +54,8 @@ class Runner(Generic[Tag]):
             waits_for = coroutine.send(None)
         except StopIteration as stop:
             result = stop.value
-        except Exception as error:  # noqa: BLE001 - the outermost frame of what runs here
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the outermost frame of what runs here
+            # A cancellation is a failure like others: what was awaited had been cancelled, not this task.
             failure = error
         else:
             self._suspended = (coroutine, waits_for, tag)
