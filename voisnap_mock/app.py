@@ -227,7 +227,7 @@ class App:
             clock=self.clock,
             new_trace_id=self._new_trace_id,
             on_error=self._note_defect,
-            control=build_control(self, self.info),
+            control=build_control(self, self.info, tenants=self.tenants, clock_mode=self.settings.clock),
         )
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,12 +1,19 @@
 """The mock's own routes: health at the root, everything else below `/__voisnap/`."""
 
+import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Header
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict
 
+from voisnap_mock.agents.shape import duration
+from voisnap_mock.cloud.problems import ProblemDetails, RequestRefused
 from voisnap_mock.cloud.rest import CONTROL_PREFIX
+from voisnap_mock.cloud.tenants import DEFAULT_TENANT, Tenant, Tenants
+from voisnap_mock.cloud.wire import quoted
+from voisnap_mock.engine.runner import ClockMode
 
 
 class Health(Protocol):
@@ -18,7 +25,21 @@ class Health(Protocol):
         ...
 
 
-def build_control(health: Health, info: Callable[[], dict[str, Any]]) -> APIRouter:
+class ClockBody(BaseModel):
+    """Let call time pass, for all calls of the tenant or for one; a member that is misspelt must not do nothing."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    advance: str
+    call: str | None = None
+
+
+TenantHeader = Annotated[str, Header(alias="X-Voisnap-Tenant")]
+
+
+def build_control(
+    health: Health, info: Callable[[], dict[str, Any]], *, tenants: Tenants, clock_mode: ClockMode
+) -> APIRouter:
     """The routes. `info` is asked on every request."""
     router = APIRouter()
 
@@ -37,4 +58,43 @@ def build_control(health: Health, info: Callable[[], dict[str, Any]]) -> APIRout
     async def show_info() -> Response:
         return JSONResponse(info())
 
+    @router.get(f"{CONTROL_PREFIX}/clock")
+    async def show_clock(tenant: TenantHeader = DEFAULT_TENANT) -> Response:
+        return JSONResponse(_clock_of(_tenant(tenants, tenant), clock_mode))
+
+    @router.post(f"{CONTROL_PREFIX}/clock")
+    async def advance_clock(body: ClockBody, tenant: TenantHeader = DEFAULT_TENANT) -> Response:
+        found = _tenant(tenants, tenant)
+        if clock_mode != "virtual":
+            text = f"calls go by the {clock_mode} clock here, which nobody can advance: start with --clock virtual"
+            raise RequestRefused(ProblemDetails(409, text))
+        try:
+            seconds = duration(body.advance)
+        except ValueError as error:
+            text = f"{error}, came {quoted(body.advance)}; call time never goes back"
+            raise RequestRefused(ProblemDetails(422, f"advance: {text}", errors={"advance": [text]})) from None
+        sessions = found.sessions.sessions
+        if body.call is not None:
+            sessions = tuple(session for session in sessions if session.id == body.call)
+            if not sessions:
+                live = ", ".join(session.id for session in found.sessions.sessions) or "none"
+                raise RequestRefused(ProblemDetails(404, f"call {quoted(body.call)} is not live; live are {live}"))
+        await asyncio.gather(*(session.advance(seconds) for session in sessions))
+        return JSONResponse(_clock_of(found, clock_mode))
+
     return router
+
+
+def _tenant(tenants: Tenants, tenant_id: str) -> Tenant:
+    tenant = tenants.get(tenant_id)
+    if tenant is None:
+        known = ", ".join(tenants.ids)
+        raise RequestRefused(
+            ProblemDetails(404, f"header X-Voisnap-Tenant: tenant {quoted(tenant_id)} is not known; there are {known}")
+        )
+    return tenant
+
+
+def _clock_of(tenant: Tenant, mode: ClockMode) -> dict[str, Any]:
+    calls = [{"id": session.id, "t": round(session.t, 3)} for session in tenant.sessions.sessions]
+    return {"mode": mode, "calls": calls}
