@@ -313,7 +313,6 @@ class App:
             fidelity=file.fidelity,
             mode=self.settings.clock,
             idle_grace=self.settings.idle_grace,
-            idle_grace=self.settings.idle_grace,
         )
         return Tenant(tenant_id, clock=self.clock, journal=journal, sessions=sessions)
 
