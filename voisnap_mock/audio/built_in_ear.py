@@ -6,7 +6,6 @@ Importing this module is cheap; what it takes to learn words is imported when th
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -49,7 +48,11 @@ class Vocabulary:
         from voisnap_mock.audio.tiny_model.wanted import wanted_by
 
         if not self._known:
-            lines = (BUILT_IN_FOLDER / "graph" / "words.txt").read_text(encoding="utf-8").splitlines()
+            try:
+                lines = (BUILT_IN_FOLDER / "graph" / "words.txt").read_text(encoding="utf-8").splitlines()
+            except OSError:
+                # Without its files the model cannot be loaded either, which is said then.
+                return
             self._known = frozenset(_spelled(line.split()[0]) for line in lines)
         wanted = wanted_by(scripts)
         lacking = {word: None for word in wanted.words if _spelled(word) not in self._known}
@@ -77,6 +80,8 @@ class Vocabulary:
     def _learn(self, words: tuple[str, ...], phrases: tuple[str, ...]) -> Path:
         if not words:
             return BUILT_IN_FOLDER
+        import shutil
+
         from voisnap_mock.audio.tiny_model.extension import extend
 
         extended = extend(BUILT_IN_FOLDER, words, phrases, cache=self._cache)

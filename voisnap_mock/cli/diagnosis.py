@@ -18,7 +18,7 @@ from voisnap_mock.agents.script import Voice
 from voisnap_mock.audio import tts
 from voisnap_mock.audio.frames import CALLER_FRAME_BYTES, CALLER_RATE, seconds
 from voisnap_mock.audio.vosk_ear import VoskEar, vosk_problem
-from voisnap_mock.audio.vosk_model import BUILT_IN_FOLDER, VoskModel, check_model, choose_model
+from voisnap_mock.audio.vosk_model import BUILT_IN_FOLDER, BUILT_IN_WORDS, VoskModel, check_model, choose_model
 from voisnap_mock.cli.console import Console, Span, open_console, print_json, working
 from voisnap_mock.cli.failures import CheckFailed
 from voisnap_mock.cli.service import DEFAULT_URL, ask
@@ -168,7 +168,7 @@ def _configured_ear(vosk_model: Path | None) -> Callable[[bytes, Clock], Finding
     return listen
 
 
-_MODEL_REMEDY = "for people, or words beyond the built-in 950: --vosk-model FOLDER or VOSK_MODEL_PATH"
+_MODEL_REMEDY = f"for people, or words beyond the built-in {BUILT_IN_WORDS}: --vosk-model FOLDER or VOSK_MODEL_PATH"
 
 
 def _vosk(model: VoskModel, subject: str, sample: bytes, clock: Clock) -> Finding:
