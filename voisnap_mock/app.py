@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from voisnap_mock import __version__
 from voisnap_mock.agents.script import AgentScript, AgentsFile
+from voisnap_mock.audio.installed_models import newest_model
 from voisnap_mock.audio.known_recordings import IndexNews, RecordingIndex
 from voisnap_mock.audio.stt import Ears
 from voisnap_mock.audio.tts import LocalSynthesizer
-from voisnap_mock.cache import UTTERANCES, cache_folder
+from voisnap_mock.cache import MODELS, UTTERANCES, cache_folder
 from voisnap_mock.clock import Clock, SystemClock
 from voisnap_mock.cloud.chat_hub import ChatHub
 from voisnap_mock.cloud.door import Door
@@ -97,6 +98,7 @@ class App:
             vosk_model=str(settings.vosk_model) if settings.vosk_model is not None else None,
             vosk_model_origin=settings.origins.get("vosk_model", "--vosk-model"),
             agents_folder=folder,
+            installed=newest_model(cache_folder() / MODELS),
             recordings=self._index,
             on_learnt=lambda words: self._on_loop(lambda: self._note_words(words)),
         )

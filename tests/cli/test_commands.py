@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +21,7 @@ import pytest
 import yaml
 from processes import COMMAND, Program, ServerProgram, clean_environment, run
 
+from voisnap_mock.audio.vosk_model import BUILT_IN_FOLDER
 from voisnap_mock.cache import VARIABLE, cache_folder
 
 AGENTS = """
@@ -64,7 +67,8 @@ def url(server: ServerProgram) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "call", "chat", "say", "token", "validate", "ready", "doctor", "init", "schema", "env"]
+    "command",
+    ["serve", "call", "chat", "say", "token", "validate", "ready", "doctor", "models", "init", "schema", "env"],
 )
 def test_every_command_explains_itself(command: str) -> None:
     result = run(command, "--help")
@@ -369,6 +373,53 @@ def test_say_does_its_work_without_a_cache_folder(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "Not known by its sound" in result.stdout
     assert (tmp_path / "x.txt").read_text() == "hello\n"
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_installed_listed_and_found(tmp_path: Path) -> None:
+    environment = clean_environment(**{VARIABLE: str(tmp_path / "cache")})
+    assert run("models", "path", environment=environment).stdout.strip() == str(BUILT_IN_FOLDER)
+    archive = Path(shutil.make_archive(str(tmp_path / "vosk-model-mine"), "zip", BUILT_IN_FOLDER))
+
+    result = run("models", "install", archive, environment=environment)
+
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "cache" / "models" / "vosk-model-mine"
+    checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert result.stdout.splitlines() == [
+        f"Installed vosk-model-mine in {folder}",
+        f"SHA-256 {checksum}",
+        "Agents with `hears: auto` use it from the next start of a server on.",
+    ]
+    assert run("models", "path", environment=environment).stdout.strip() == str(folder)
+    assert run("models", "path", "built-in", environment=environment).stdout.strip() == str(BUILT_IN_FOLDER)
+    listed = run("models", "list", environment=environment).stdout
+    assert re.search(r"\* +vosk-model-mine +\d\.\d MB +\d{4}-\d\d-\d\d +/", listed), listed
+    as_json = json.loads(run("models", "list", "--json", environment=environment).stdout)
+    assert [(model["name"], model["used"]) for model in as_json] == [("vosk-model-mine", True), ("built-in", False)]
+    assert as_json[0]["sha256"] == checksum
+    other = run("models", "list", environment={**environment, "VOSK_MODEL_PATH": "/elsewhere"})
+    assert "/elsewhere, because VOSK_MODEL_PATH names it" in other.stdout
+
+    with ServerProgram(environment=environment) as server:
+        assert f"(model {folder}, models install)" in server.report()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["install", "nothing.zip"], 1, "nothing.zip: cannot be read: No such file"),
+        (["install", "x.zip", "--sha256", "12"], 2, "is no SHA-256"),
+        (["path", "klingon"], 1, "there is no model 'klingon'; there are built-in"),
+    ],
+)
+def test_models_says_what_is_wrong(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
+    result = run("models", *arguments, environment=clean_environment(**{VARIABLE: str(tmp_path)}), cwd=tmp_path)
+
+    assert result.returncode == code
+    assert says in " ".join(result.stderr.split())
 
 
 def test_say_names_a_voice_that_is_not_there(tmp_path: Path) -> None:

@@ -109,6 +109,19 @@ def check_model(path: str | Path, *, origin: str = "", timeout: float = TRIAL_SE
         raise ModelError(f"{name} is no usable Vosk model: {problem}. {_REMEDY}")
 
 
+def model_folder(folder: Path) -> Path | None:
+    """The folder of a model in `folder`: itself, or one at most two levels below; None when there is none."""
+    candidates = [folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))]
+    return next((each for each in candidates if each.is_dir() and not any(_missing(each))), None)
+
+
+def what_is_missing(folder: Path) -> str:
+    """Of a folder that looks most like a model and is none: which files are missing."""
+    candidates = [folder, *sorted(folder.glob("*/"))]
+    nearest = min(candidates, key=lambda each: len(list(_missing(each))))
+    return _listed(list(_missing(nearest)))
+
+
 _REMEDY = (
     "Give the folder of a freshly unpacked Vosk model (it holds am/, conf/ and graph/, or final.mdl and mfcc.conf), "
     "or none to hear with the built-in model"

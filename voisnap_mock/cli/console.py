@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import IO, Any, Protocol
 
+_BAR_WIDTH = 24
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -157,6 +159,17 @@ def print_error(text: str) -> None:
     console.line(Span("error: ", "bold red"), first)
     for line in rest:
         console.line(line)
+
+
+def bar(what: str, done: int, total: int | None, *, unit: str = "", per_unit: int = 1) -> tuple[str | Span, ...]:
+    """A progress bar for `Console.live`, as in `downloading ━━━━━━━━──── 12.3 of 40.0 MB`."""
+    digits = 1 if per_unit > 1 else 0
+    shown = f"{done / per_unit:.{digits}f}"
+    if not total:
+        return Span("… ", "cyan"), what, f" {shown} {unit}".rstrip() if done else ""
+    full = min(done * _BAR_WIDTH // total, _BAR_WIDTH)
+    drawn = Span("━" * full, "cyan"), Span("─" * (_BAR_WIDTH - full), "dim")
+    return f"{what} ", *drawn, f" {shown} of {total / per_unit:.{digits}f} {unit}".rstrip()
 
 
 @contextmanager

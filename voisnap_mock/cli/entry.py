@@ -365,6 +365,56 @@ def doctor(
     doctor(vosk_model, as_json=as_json)
 
 
+models_app = typer.Typer(
+    help="Vosk models: what is installed, and more of them. Nothing is ever fetched by itself.",
+    no_args_is_help=True,
+    context_settings=app.info.context_settings,
+)
+app.add_typer(models_app, name="models")
+
+
+@models_app.command("install")
+def models_install(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME_OR_FILE_OR_URL", help="A zip or tar archive, its URL, or a model's name on Vosk's site."
+        ),
+    ],
+    sha256: Annotated[
+        str | None,
+        typer.Option(parser=values.sha256, metavar="HEX", help="What its checksum must be.", show_default=False),
+    ] = None,
+) -> None:
+    """Install a Vosk model.
+
+    A download that broke off goes on where it was. The model is tried before it is put in place.
+    """
+    from voisnap_mock.cli.models import install
+
+    install(source, sha256=sha256)
+
+
+@models_app.command("list")
+def models_list(as_json: JsonOption = False) -> None:
+    """List the installed models; * is the one in use."""
+    from voisnap_mock.cli.models import show
+
+    show(as_json=as_json)
+
+
+@models_app.command("path")
+def models_path(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The one in use, without a name.", show_default=False)
+    ] = None,
+) -> None:
+    """Print the folder of a model, as for --vosk-model."""
+    from voisnap_mock.cli.models import path
+
+    path(name)
+
+
 @app.command()
 def init(
     directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Where to.", show_default=".")] = Path(),

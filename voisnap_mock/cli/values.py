@@ -14,6 +14,7 @@ import typer
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _DIGITS = re.compile(r"[0-9*#]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def duration(text: str | float) -> float:
@@ -45,6 +46,14 @@ def digits(text: str) -> str:
     if not _DIGITS.fullmatch(text):
         raise typer.BadParameter(f"{text!r} has keys that no telephone has; the keys are 0-9, * and #.")
     return text
+
+
+def sha256(text: str) -> str:
+    """A checksum as `sha256sum` prints it."""
+    checksum = text.strip().lower().removeprefix("sha256:")
+    if not _SHA256.fullmatch(checksum):
+        raise typer.BadParameter(f"{text!r} is no SHA-256; it has 64 digits 0-9 and a-f.")
+    return checksum
 
 
 def pairs(given: Sequence[str], *, option: str) -> dict[str, Any]:
