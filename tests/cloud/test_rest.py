@@ -80,6 +80,11 @@ async def test_wrong_credentials_are_401(http: httpx.AsyncClient) -> None:
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
+async def test_a_password_that_no_file_could_hold_is_a_wrong_one(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/api/v1/auth/login", content=json.dumps(DEV | {"password": "\ud800"}).encode())
+    assert_problem(answer, 401, "unauthorized", "wrong email or password")
+
+
 WRONG_BODIES: list[tuple[bytes, str, dict[str, str]]] = [
     (b"", "application/json", {"body": "expected a JSON object, but the body is empty"}),
     (b"{", "application/json", {"body": "expected JSON.*character 1"}),

@@ -90,7 +90,15 @@ def test_a_login_gives_an_access_token_with_the_documented_claims() -> None:
 
 
 @pytest.mark.parametrize(
-    ("email", "password"), [("dev@example.test", "Dev"), ("dev@example.test", ""), ("x@y.z", "dev"), ("", "")]
+    ("email", "password"),
+    [
+        ("dev@example.test", "Dev"),
+        ("dev@example.test", ""),
+        ("dev@example.test", "half a pair: \ud800"),
+        ("x@y.z", "dev"),
+        ("\ud800", "dev"),
+        ("", ""),
+    ],
 )
 def test_wrong_credentials_are_refused_alike(email: str, password: str) -> None:
     with pytest.raises(TokenRefused, match="wrong email or password") as refused:

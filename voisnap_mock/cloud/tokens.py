@@ -189,8 +189,7 @@ class TokenAuthority:
             TokenRefused: if there is no such user, or the password is another one.
         """
         user = self._user(email)
-        given, right = password.encode(), (user.password if user else "").encode()
-        if not hmac.compare_digest(given, right) or user is None:
+        if not _same(password, user.password if user else "") or user is None:
             raise TokenRefused(
                 Check.PASSWORD,
                 "wrong email or password",
@@ -216,7 +215,7 @@ class TokenAuthority:
         assert user.mfa_secret is not None
         step = int(now // _TOTP_STEP)
         codes = [totp(user.mfa_secret, at * _TOTP_STEP) for at in (step - 1, step, step + 1)]
-        if not any(hmac.compare_digest(code.strip().encode(), right.encode()) for right in codes):
+        if not any(_same(code.strip(), right) for right in codes):
             pending.attempts_left -= 1
             if not pending.attempts_left:
                 del self._mfa[token]
@@ -345,7 +344,7 @@ class TokenAuthority:
         Raises:
             TokenRefused: if the agents file does not list it.
         """
-        if not any(hmac.compare_digest(key.encode(), known.encode()) for known in self._auth.api_keys):
+        if not any(_same(key, known) for known in self._auth.api_keys):
             raise TokenRefused(
                 Check.API_KEY,
                 "the API key is not one of this server: list it under auth.api_keys of the agents file",
@@ -494,6 +493,11 @@ def totp(secret: str, now: float) -> str:
     digest = hmac.digest(_base32(secret), counter, "sha1")
     offset = digest[-1] & 0xF
     return f"{(int.from_bytes(digest[offset : offset + 4], 'big') & 0x7FFFFFFF) % 1_000_000:06}"
+
+
+def _same(given: str, right: str) -> bool:
+    """Whether two secrets are equal; JSON of a client may hold half a surrogate pair, which UTF-8 cannot."""
+    return hmac.compare_digest(given.encode(errors="surrogatepass"), right.encode(errors="surrogatepass"))
 
 
 def _base32(secret: str) -> bytes:
