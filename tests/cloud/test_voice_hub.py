@@ -8,6 +8,7 @@ import json
 import re
 from typing import Any
 
+import jwt
 import pytest
 from hub_caller import PATIENCE, HubCaller, ServerFactory, Wire, journaled, token_of
 from websockets.asyncio.client import connect
@@ -221,6 +222,16 @@ async def test_odd_sizes_and_haste_are_noted_once_each(server: Server) -> None:
     assert len(server.app.tenants.default.journal.entries(JournalFilter(kind="lint"))) == 2
 
 
+async def test_on_a_virtual_clock_no_pace_is_wrong(make_server: ServerFactory) -> None:
+    server = await make_server(call_clock="virtual")
+    async with HubCaller(server, "voice", agentId="agt_desk") as caller:
+        session_id = (await caller.wait_for("SessionStarted"))["sessionId"]
+        await caller.speak(bytes(32_000), silence=9, piece=3200)
+        await caller.invoke("SendDtmfAsync", "1")
+    (note,) = server.app.tenants.default.journal.entries(JournalFilter(kind="lint"))
+    assert (note.details["rule"], note.details["callId"], note.call_id) == ("chunk_size", session_id, None)
+
+
 async def test_a_well_behaved_caller_gives_no_cause_for_remarks(server: Server) -> None:
     async with HubCaller(server, "voice", agentId="agt_desk") as caller:
         await caller.speak(bytes(6_400), silence=0, piece=640, is_paced=True)
@@ -281,6 +292,8 @@ async def test_metadata_that_is_no_json_is_refused_at_the_door(
         ("expired", "exp"),
         ("foreign", "tid"),
         ("audience", "aud"),
+        ("unsigned", "algorithm"),
+        ("another key's", "signature"),
     ],
 )
 async def test_a_bad_token_is_a_401_that_names_the_check(
@@ -290,6 +303,8 @@ async def test_a_bad_token_is_a_401_that_names_the_check(
         "expired": token_of(server, exp=1000),
         "foreign": token_of(server, tenant="ten_nowhere"),
         "audience": token_of(server, aud="else"),
+        "unsigned": jwt.encode({"sub": "usr_1"}, None, algorithm="none"),
+        "another key's": jwt.encode({"sub": "usr_1"}, "a secret that this server does not have", algorithm="HS256"),
     }.get(token, token)
     url = f"{server.base_url}/hubs/voice?agentId=agt_desk&access_token={made}"
     with pytest.raises(NegotiationError) as refused:
