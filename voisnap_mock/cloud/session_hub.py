@@ -314,12 +314,25 @@ class SessionHub(Hub):
             raise HubException(str(error)) from error
 
     def note_method(self, connection: HubContext, target: str, **details: Any) -> None:
-        """Write a call of the client into the journal."""
-        self._note(connection, "method", target=target, **details)
+        """Write a call of the client into the journal, at its place among the audio."""
+        session = outlet_of(connection).session
+        if session is None:
+            self._note(connection, "method", target=target, **details)
+        else:
+            session.note_in_turn("method", target=target, **details)
 
     def note_lint(self, connection: HubContext, rule: str, message: str) -> None:
-        """Write a remark on the client's manners into the journal: nothing that the service would refuse."""
-        self._note(connection, "lint", rule=rule, message=message)
+        """Write a remark on the client's manners into the journal: nothing that the service would refuse.
+
+        On a virtual clock it names the call but is no entry of it: the same audio is the same call there, in whatever
+        pieces it comes.
+        """
+        admission, session = visit_of(connection).admission, outlet_of(connection).session
+        if admission is None or session is None or not session.is_repeatable:
+            self._note(connection, "lint", rule=rule, message=message)
+            return
+        tenant = admission.tenant
+        tenant.journal.append("lint", tenant_id=tenant.id, rule=rule, message=message, callId=session.id)
 
     def _note(self, connection: HubContext, kind: str, **details: Any) -> None:
         admission, session = visit_of(connection).admission, outlet_of(connection).session

@@ -23,14 +23,15 @@ class Manners:
 
     Args:
         began: when the first audio came, in seconds of the monotonic clock.
+        any_pace: the call goes by the audio's own time, so that no pace is wrong.
     """
 
     __slots__ = ("_began", "_bytes", "_said")
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, began: float, *, any_pace: bool = False) -> None:
         self._began = began
         self._bytes = 0
-        self._said: set[str] = set()
+        self._said: set[str] = {"pace"} if any_pace else set()
 
     @property
     def all_said(self) -> bool:
@@ -84,7 +85,9 @@ class VoiceHub(SessionHub):
             self.check(connection, whole_samples, audio)
         manners = connection.items.get("manners")
         if not isinstance(manners, Manners):
-            manners = connection.items["manners"] = Manners(self.clock.monotonic())
+            session = outlet_of(connection).session
+            any_pace = session is not None and session.is_repeatable
+            manners = connection.items["manners"] = Manners(self.clock.monotonic(), any_pace=any_pace)
         if not manners.all_said and (remark := manners.remark_on(audio, self.clock.monotonic())) is not None:
             self.note_lint(connection, *remark)
         outlet_of(connection).receive(AudioArrived(audio))

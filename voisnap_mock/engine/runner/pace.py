@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from voisnap_mock.clock import Clock
@@ -31,7 +31,13 @@ class Paced(Protocol):
 
 
 class Pace(Protocol):
-    """How call time passes."""
+    """How call time passes.
+
+    Attributes:
+        is_repeatable: the same inputs are the same call every time; its record holds nothing of real time.
+    """
+
+    is_repeatable: bool
 
     @property
     def t(self) -> float:
@@ -44,6 +50,10 @@ class Pace(Protocol):
 
     def receive(self, given: Input) -> None:
         """The client did something."""
+        ...
+
+    def in_turn(self, act: Callable[[], None]) -> None:
+        """Call `act` once all that was received before has happened; nothing is ever dropped."""
         ...
 
     def answer(self, given: Input) -> None:
@@ -73,6 +83,8 @@ class RealPace:
     Source: Assumed as far as it can differ from the service: clocks run at one pace there, of course.
     """
 
+    is_repeatable = False
+
     def __init__(self, paced: Paced, *, clock: Clock, ticker: Ticker, speed: float) -> None:
         self._paced = paced
         self._clock = clock
@@ -99,6 +111,9 @@ class RealPace:
         self._set_alarm()
 
     answer = receive
+
+    def in_turn(self, act: Callable[[], None]) -> None:
+        act()
 
     def settled(self) -> None:
         pass

@@ -229,6 +229,15 @@ class Session:
         """Write something about this session into the journal."""
         self._journal.append(kind, tenant_id=self.tenant_id, call_id=self.id, t=round(self._pace.t, 3), **details)
 
+    def note_in_turn(self, kind: str, **details: Any) -> None:
+        """Like `note`, at the place among what the client did: on a virtual clock that may still be waiting."""
+        self._pace.in_turn(lambda: self.note(kind, **details))
+
+    @property
+    def is_repeatable(self) -> bool:
+        """On a virtual clock: whoever sends the same gets the same call."""
+        return self._pace.is_repeatable
+
     async def advance(self, seconds: float) -> None:
         """Let so much call time pass on a virtual clock; returns when everything due until then has happened.
 
@@ -323,7 +332,7 @@ class Session:
             return
         if isinstance(event, SessionEnded):
             self.reason, self.duration = event.reason, event.duration
-        self._write(_KINDS[type(event)], t, _details(event))
+        self._write(_KINDS[type(event)], t, _details(event, is_repeatable=self._pace.is_repeatable))
         if isinstance(event, SessionResumed | SessionEnded) and self._outlet is not None:
             self._is_resuming = False
             if isinstance(event, SessionResumed):
@@ -376,11 +385,13 @@ def _shown(value: Any) -> Any:
     return round(value, 3) if isinstance(value, float) else value
 
 
-def _details(event: SessionEvent) -> dict[str, Any]:
-    """What the journal keeps of an event."""
+def _details(event: SessionEvent, *, is_repeatable: bool) -> dict[str, Any]:
+    """What the journal keeps of an event. How long an ear took is real time, and different every time."""
     details = {name: _shown(getattr(event, name)) for name in _FIELDS[type(event)]}
     if isinstance(event, CallerTranscript):
         details["words"] = [{name: _shown(getattr(word, name)) for name in _WORD} for word in event.words]
         if not event.is_final:
-            del details["words"], details["took"]
+            del details["words"]
+        if not event.is_final or is_repeatable:
+            del details["took"]
     return details

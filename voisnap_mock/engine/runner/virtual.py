@@ -29,6 +29,13 @@ class _Advance:
     done: asyncio.Future[None]
 
 
+@dataclass(slots=True)
+class _Act:
+    """Something to be done when its turn comes; takes no call time."""
+
+    act: Callable[[], None]
+
+
 class VirtualPace:
     """Call time is caller audio received: each frame of 20 ms moves it by 20 ms.
 
@@ -46,6 +53,8 @@ class VirtualPace:
         note: journals what was lost.
     """
 
+    is_repeatable = True
+
     def __init__(
         self,
         paced: Paced,
@@ -62,7 +71,7 @@ class VirtualPace:
         self._owes_an_answer = owes_an_answer
         self._note = note
         self._t = 0.0
-        self._waiting: deque[Input | _Advance] = deque()
+        self._waiting: deque[Input | _Advance | _Act] = deque()
         self._goal: float | None = None
         self._idle_from = 0.0
         self._is_idle = False
@@ -86,6 +95,14 @@ class VirtualPace:
             self._drop_oldest_audio()
         self._pump()
 
+    def in_turn(self, act: Callable[[], None]) -> None:
+        """Call `act` at the call time that follows from what is already waiting."""
+        if self._paced.is_over:
+            act()
+            return
+        self._waiting.append(_Act(act))
+        self._pump()
+
     def answer(self, given: Input) -> None:
         self._paced.step(given, self._t)
 
@@ -106,10 +123,12 @@ class VirtualPace:
 
     def stop(self) -> None:
         self._alarm.cancel()
-        for waiting in self._waiting:
-            if isinstance(waiting, _Advance) and not waiting.done.done():
-                waiting.done.set_result(None)
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, deque()
+        for left in waiting:
+            if isinstance(left, _Act):
+                left.act()
+            elif isinstance(left, _Advance) and not left.done.done():
+                left.done.set_result(None)
 
     def _drop_oldest_audio(self) -> None:
         for at, waiting in enumerate(self._waiting):
@@ -147,7 +166,7 @@ class VirtualPace:
         self._paced.step(None, self._t)
         return True
 
-    def _go_towards(self, first: Input | _Advance) -> None:
+    def _go_towards(self, first: Input | _Advance | _Act) -> None:
         """Carry out the next deadline on the way to what waits, or take it when there is none."""
         if self._goal is None:
             match first:
@@ -169,6 +188,8 @@ class VirtualPace:
             self._paced.step(None, self._t)
             if not first.done.done():
                 first.done.set_result(None)
+        elif isinstance(first, _Act):
+            first.act()
         else:
             self._paced.step(first, self._t)
 
