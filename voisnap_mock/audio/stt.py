@@ -131,15 +131,18 @@ class _ActivityListener:
 class Hearing:
     """How one agent hears: its ears, in the order in which they are asked. Any number of calls may share it.
 
+    Args:
+        complained_about: what the log says already; shared by those who would say the same.
+
     Raises:
         ValueError: without an ear.
     """
 
-    def __init__(self, ears: Sequence[Ear]) -> None:
+    def __init__(self, ears: Sequence[Ear], *, complained_about: set[str] | None = None) -> None:
         if not ears:
             raise ValueError("an agent needs at least one ear")
         self._ears = tuple(ears)
-        self._complained_about: set[str] = set()
+        self._complained_about = set() if complained_about is None else complained_about
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -161,8 +164,8 @@ class Hearing:
                 if ear is self._ears[-1] and not listeners:
                     raise
                 problems.append(EarProblem(ear.name, str(error)))
-                if ear.name not in self._complained_about:
-                    self._complained_about.add(ear.name)
+                if str(error) not in self._complained_about:
+                    self._complained_about.add(str(error))
                     _log.warning("not heard by %s: %s", ear.name, error)
         return Listening(listeners, problems, asked_first=self._ears[0].name)
 
@@ -261,6 +264,7 @@ class Ears:
         self._vosk_ears: dict[tuple[Path, tuple[str, ...]], VoskEar | BuiltInEar] = {}
         self._vocabulary = Vocabulary(on_learnt=on_learnt)
         self._checked: set[Path] = set()
+        self._complained_about: set[str] = set()
         self._model_for(None)
 
     def hearing_for(self, script: AgentScript) -> Hearing:
@@ -277,7 +281,7 @@ class Ears:
                     ears.append(RecordingsEar(self._recordings))
                 if self._vosk_problem is None:
                     ears.append(self._vosk_ear(script))
-                return Hearing([*ears, ActivityEar()])
+                return Hearing([*ears, ActivityEar()], complained_about=self._complained_about)
             case "marks":
                 return Hearing([MarksEar()])
             case "recordings":
