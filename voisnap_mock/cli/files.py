@@ -113,7 +113,7 @@ def init(directory: Path) -> None:
         [
             (Span(f"{there}voisnap-mock serve", "bold"), "serve agents.yaml; edit it and hear the difference"),
             (Span("voisnap-mock call agt_support --say 'I want a refund'", "bold"), "in another terminal"),
-            (Span("pytest tests/test_voisnap.py", "bold"), "the same as a test"),
+            (Span("pytest tests/test_voisnap.py", "bold"), "the same as a test; needs pytest"),
         ]
     )
 

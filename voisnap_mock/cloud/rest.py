@@ -250,7 +250,7 @@ def _http_problem(request: Request, error: HTTPException) -> ProblemDetails:
     asked = f"{request.method} {request.url.path}"
     match error.status_code:
         case 404:
-            detail = f"{asked}: voisnap-mock has no such resource; what it has is listed in its README under REST"
+            detail = f"{asked}: voisnap-mock has no such resource; its README lists those it has"
         case 405:
             allowed = (error.headers or {}).get("Allow", "another method")
             detail = f"{asked}: this resource takes {allowed}"
