@@ -77,6 +77,7 @@ FLOORS = (
             "config",
             "app",
             "server",
+            "handset",
             "cli",
             "pytest_plugin",
             "__init__",

@@ -56,6 +56,12 @@ async def test_the_echo_hub_on_a_bare_starlette_app_runs() -> None:
             assert await client.invoke("Say", "hello") == "hello"
 
 
+def test_the_reference_caller_does_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    (source,) = (block for block in blocks("python") if "server.caller" in block)
+    exec(compile(source, "README.md", "exec", dont_inherit=True), {"__name__": "readme"})
+    assert "('agent', 'Hi, this is Acme. How can I help?'), ('caller', 'I want a refund')" in capsys.readouterr().out
+
+
 def test_the_agents_file_it_shows_is_accepted() -> None:
     (source,) = blocks("yaml")
     file = parse_agents(source, source="README.md")

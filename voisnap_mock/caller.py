@@ -260,6 +260,10 @@ class Recording:
         """Append what the caller sent."""
         self._caller += pcm
 
+    def pad_caller(self, until: float) -> None:
+        """The line was lost: nothing of the caller was heard until `until` seconds."""
+        self._caller += bytes(max(0, int(until * CALLER_RATE) * 2 - len(self._caller)))
+
     def add_agent(self, pcm: bytes, at: float) -> None:
         """Lay agent audio at `at` seconds, or behind what is already there: it arrives a little ahead of its time."""
         gap = int(at * AGENT_RATE) * 2 - len(self._agent)
@@ -350,7 +354,7 @@ class _Party:
             seconds = self._turns.wait(self.now())
             if seconds <= 0:
                 return True
-            await self._wait_for_news(seconds)
+            await self.wait_for_news(seconds)
         return False
 
     async def wait_for_end(self, *, within: float | None = None) -> Ended | None:
@@ -360,7 +364,7 @@ class _Party:
             left = None if give_up is None else give_up - self.now()
             if left is not None and left <= 0:
                 break
-            await self._wait_for_news(left)
+            await self.wait_for_news(left)
         return self.ended
 
     # --- inside -------------------------------------------------------------------------------------------------
@@ -378,7 +382,7 @@ class _Party:
                 raise CallRefused(f"{self.failed.code}: {self.failed.message}")
             if self.is_over:
                 raise CallRefused("the server closed the connection before the session began")
-            await self._wait_for_news()
+            await self.wait_for_news()
 
     async def _close(self) -> None:
         await self._client.stop()
@@ -424,7 +428,7 @@ class _Party:
     def _take(self, event: CallerEvent, now: float) -> None:
         """What a kind of session does with an event besides."""
 
-    async def _wait_for_news(self, seconds: float | None = None) -> None:
+    async def wait_for_news(self, seconds: float | None = None) -> None:
         """Return at the next event, or after `seconds`."""
         self._news.clear()
         if seconds is None:
@@ -450,6 +454,11 @@ class VoiceCaller(_Party):
 
     Frames leave on an absolute schedule; after a stall the missed ones follow at once, so that no caller audio is lost.
 
+    Args:
+        speed: how many times as fast as speech the line is; None is a line on which nothing moves but by `transmit`.
+        recording: what the call is added to, when it goes on from an earlier connection.
+        call_time: where on the recording's time line agent audio lies that comes now; seconds since the start if None.
+
     Attributes:
         recording: both sides of the call so far.
 
@@ -466,6 +475,9 @@ class VoiceCaller(_Party):
         metadata: Mapping[str, object] | None = None,
         session_id: str | None = None,
         patience: float = 6.0,
+        speed: float | None = 1.0,
+        recording: Recording | None = None,
+        call_time: Callable[[], float] | None = None,
         on_event: Callable[[CallerEvent, float], None] | None = None,
     ) -> None:
         super().__init__(
@@ -476,7 +488,9 @@ class VoiceCaller(_Party):
             turns=TurnTaking(patience=patience, breath=0.3),
             on_event=on_event,
         )
-        self.recording = Recording()
+        self.recording = Recording() if recording is None else recording
+        self._speed = speed
+        self._call_time = call_time or self.now
         self._queue: deque[bytes] = deque()
         self._rest = b""
         self._queue_empty = asyncio.Event()
@@ -487,7 +501,8 @@ class VoiceCaller(_Party):
         if isinstance(self.session, Connected):
             # A greeting is due.
             self._turns.caller_spoke(0.0)
-        self._pacer = asyncio.create_task(self._send_audio())
+        if self._speed is not None:
+            self._pacer = asyncio.create_task(self._send_audio(FRAME_SECONDS / self._speed))
         return self
 
     async def __aexit__(
@@ -521,6 +536,15 @@ class VoiceCaller(_Party):
         """Wait until all of `speak` is out and it is the caller's turn again; False when the call is over."""
         return await self.spoken() and await super().floor()
 
+    async def transmit(self, pcm: bytes) -> None:
+        """Send PCM at once; returns when the server has it, and all that it had sent before is here.
+
+        Raises:
+            CallRefused: if the server does not accept it.
+        """
+        await self._invoke("SendAudioAsync", base64.b64encode(pcm).decode())
+        self.recording.add_caller(pcm)
+
     async def press(self, digit: str) -> None:
         """Press one key, `0-9 * #`.
 
@@ -538,14 +562,14 @@ class VoiceCaller(_Party):
 
     def _take(self, event: CallerEvent, now: float) -> None:
         if isinstance(event, Sounded):
-            self.recording.add_agent(event.pcm, now)
+            self.recording.add_agent(event.pcm, self._call_time())
 
-    async def _send_audio(self) -> None:
+    async def _send_audio(self, frame_every: float) -> None:
         started = self._clock.monotonic()
         number = 0
         try:
             while not self.is_over:
-                await self._clock.sleep_until(started + number * FRAME_SECONDS)
+                await self._clock.sleep_until(started + number * frame_every)
                 frame = self._queue.popleft() if self._queue else _SILENCE
                 await self._client.send("SendAudioAsync", base64.b64encode(frame).decode())
                 self.recording.add_caller(frame)

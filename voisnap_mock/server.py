@@ -9,13 +9,13 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -23,9 +23,14 @@ from uvicorn.server import ServerState
 from voisnap_mock.agents.script import AgentsFile
 from voisnap_mock.app import App
 from voisnap_mock.clock import Clock
-from voisnap_mock.config import Settings
+from voisnap_mock.config import CallClock, Settings
 from voisnap_mock.errors import ConfigError, PortTaken
 from voisnap_mock.signalr.uvicorn_ws import HubSocket, websocket_class
+
+if TYPE_CHECKING:
+    from voisnap_mock.handset import Handset
+
+Result = TypeVar("Result")
 
 INTERRUPTED_TWICE = 130
 """The exit code when a second signal did not want to wait."""
@@ -158,6 +163,7 @@ class MockServer:
     Each instance is a server of its own, on a free port unless the settings name one; any number run side by side.
 
     Args:
+        clock: what moves call time, `real`, `4x` or `virtual`, over the settings' own; or where time comes from.
         agents: the path of an agents file, or one that was read already; None is the built-in agents.
         settings: further settings; `agents` goes over them.
         watch: follow the agents file while running.
@@ -172,7 +178,7 @@ class MockServer:
         agents: str | Path | AgentsFile | None = None,
         *,
         settings: Settings | None = None,
-        clock: Clock | None = None,
+        clock: CallClock | Clock | None = None,
         watch: bool = False,
         report: Callable[[str], None] | None = None,
     ) -> None:
@@ -180,6 +186,8 @@ class MockServer:
         chosen = settings or Settings(port=0)
         if isinstance(agents, str | Path):
             chosen = replace(chosen, agents=Path(agents))
+        if isinstance(clock, str):
+            chosen, clock = replace(chosen, clock=clock), None
         self.app = App(chosen, clock=clock, file=file, report=report)
         self._watch = watch
         self._server = Server(self.app)
@@ -221,6 +229,29 @@ class MockServer:
         with suppress(RuntimeError):  # the loop is closed already
             loop.call_soon_threadsafe(stopping.set)
         thread.join()
+
+    def caller(
+        self,
+        agent_id: str,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        voice: str = "en-us",
+        tenant: str = "ten_dev",
+    ) -> Handset:
+        """A reference caller on VoiceHub, a context manager: inside, the call is on.
+
+        Raises:
+            CallRefused: on entering, when the agent does not take the call.
+        """
+        from voisnap_mock.handset import AsyncHandset, Handset
+
+        handset = AsyncHandset(self.app, self.base_url, agent_id, metadata=metadata, voice=voice, tenant=tenant)
+        return Handset(self, handset)
+
+    def wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run `work` on the server's loop and return what it returns; not to be called from there."""
+        assert self._loop is not None, "the server is not started"
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _run(self, listening: threading.Event) -> None:
         try:

@@ -81,6 +81,8 @@ class VoiceHub(SessionHub):
     @hub_method(name="SendAudioAsync")
     def send_audio(self, connection: HubContext, audio: bytes) -> None:
         """Caller audio: PCM s16le mono at 16 kHz, any number of whole samples."""
+        if not audio:
+            return
         if len(audio) & 1:
             self.check(connection, whole_samples, audio)
         manners = connection.items.get("manners")

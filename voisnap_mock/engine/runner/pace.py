@@ -72,6 +72,10 @@ class Pace(Protocol):
         """Somebody waits for what the agent is doing."""
         ...
 
+    def hold(self, *, is_held: bool) -> None:
+        """Whether an idle caller is waited for without end: somebody else moves the time."""
+        ...
+
     def stop(self) -> None:
         """Call time stands still from now on."""
         ...
@@ -122,6 +126,9 @@ class RealPace:
         raise ClockError(f"this call goes by the {self._name} clock: only a virtual clock can be advanced")
 
     def hurry(self) -> None:
+        pass
+
+    def hold(self, *, is_held: bool) -> None:
         pass
 
     def stop(self) -> None:

@@ -253,6 +253,14 @@ class Session:
         """Somebody waits for what the agent is doing: on a virtual clock, let it run out at once."""
         self._pace.hurry()
 
+    def hold(self) -> None:
+        """Somebody moves this call's time, with audio and `advance`: on a virtual clock nothing runs out by itself."""
+        self._pace.hold(is_held=True)
+
+    def release(self) -> None:
+        """Nobody holds the time any more."""
+        self._pace.hold(is_held=False)
+
     # --- For its pace ---------------------------------------------------------------------------------------------
 
     @property

@@ -75,6 +75,7 @@ class VirtualPace:
         self._goal: float | None = None
         self._idle_from = 0.0
         self._is_idle = False
+        self._is_held = False
         self._is_pumping = False
         self._alarm = ticker.alarm(self._look_for_idleness)
 
@@ -119,6 +120,10 @@ class VirtualPace:
     def hurry(self) -> None:
         """Somebody waits for what the agent is doing: do not wait for the grace of an idle caller."""
         self._is_idle = True
+        self._pump()
+
+    def hold(self, *, is_held: bool) -> None:
+        self._is_held = is_held
         self._pump()
 
     def stop(self) -> None:
@@ -194,7 +199,7 @@ class VirtualPace:
             self._paced.step(first, self._t)
 
     def _look_for_idleness(self) -> None:
-        if self._waiting or self._is_idle:
+        if self._waiting or self._is_idle or self._is_held:
             return
         if self._clock.monotonic() + 1e-6 < self._idle_from:
             self._alarm.set(self._idle_from)

@@ -1,0 +1,410 @@
+"""The reference caller for tests: a telephone in a program's hand, on a real hub of a server in the same process.
+
+    with MockServer("agents.yaml", clock="virtual") as server, server.caller("agt_support") as caller:
+        assert caller.heard() == "Hi, this is Acme. How can I help?"
+        caller.say("I want a refund")
+        assert caller.heard() == "Sure. What is the order number?"
+
+On a virtual clock the handset moves the call's time itself: what it sends is the time, 20 ms by 20 ms, and while it
+listens it sends silence, as a line does. So the same program is the same call, to the frame. On the other clocks it
+speaks and listens at the clock's pace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from voisnap_mock.agents.script import User
+from voisnap_mock.app import App
+from voisnap_mock.audio.frames import CALLER_FRAME_BYTES, CALLER_RATE, FRAME_SECONDS, read_wav, resample
+from voisnap_mock.audio.marking import caller_speech
+from voisnap_mock.caller import (
+    CallerEvent,
+    CallRefused,
+    Connected,
+    Ended,
+    Heard,
+    Recording,
+    Resumed,
+    Said,
+    VoiceCaller,
+)
+from voisnap_mock.cloud.tenants import DEFAULT_TENANT, Tenant
+from voisnap_mock.engine.runner import ClockMode, Session
+from voisnap_mock.errors import VoisnapMockError
+from voisnap_mock.journal import JournalFilter
+
+Result = TypeVar("Result")
+
+_SILENCE = bytes(CALLER_FRAME_BYTES)
+_SPEEDS: Mapping[ClockMode, float] = {"real": 1.0, "4x": 4.0}
+
+
+class NothingHeard(VoisnapMockError):
+    """The agent did not say what was waited for; the text has the conversation so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a conversation.
+
+    Attributes:
+        who: `agent` or `caller`; of the caller it is what the agent understood.
+        begin, end: seconds of call time.
+        interrupted: the caller broke it off, and `text` is what was really played.
+    """
+
+    who: str
+    text: str
+    begin: float
+    end: float
+    interrupted: bool = False
+
+
+class AsyncHandset:
+    """A caller on the server's own loop; an async context manager, inside of which the call is on.
+
+    Leaving it hangs up. `Handset` is the same for programs that are not async.
+
+    Args:
+        agent_id: whom to call.
+        metadata: of the connection, for the agent's templates.
+        voice: the caller's own.
+        tenant: whose agent it is.
+
+    Attributes:
+        audio: both sides so far, on one time line of call time.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        base_url: str,
+        agent_id: str,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        voice: str = "en-us",
+        tenant: str = DEFAULT_TENANT,
+    ) -> None:
+        self.audio = Recording()
+        self._app = app
+        self._base_url = base_url
+        self._agent_id = agent_id
+        self._metadata = metadata
+        self._voice = voice
+        self._tenant_id = tenant
+        self._line: VoiceCaller | None = None
+        self._session: Session | None = None
+        self._said: list[tuple[str, str]] = []
+        self._heard = 0
+
+    async def __aenter__(self) -> Self:
+        await self._connect(None)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._line is None:
+            self._live.release()
+            return
+        if not self._line.is_over:
+            await self._line.hang_up()
+        await self._line.__aexit__(None, None, None)
+
+    # --- what was said ------------------------------------------------------------------------------------------
+
+    @property
+    def conversation_id(self) -> str:
+        return str(self._live.id)
+
+    @property
+    def t(self) -> float:
+        """Call time, in seconds."""
+        return self._live.t
+
+    @property
+    def ended(self) -> Ended | None:
+        """How the call ended, once it has."""
+        return None if self._line is None else self._line.ended
+
+    @property
+    def transcript(self) -> list[tuple[str, str]]:
+        """Who said what so far, in order: `("agent", "Hello.")`."""
+        return list(self._said)
+
+    @property
+    def timed_transcript(self) -> list[Line]:
+        """The same with the call times, as the journal has them."""
+        entries = self._tenant.journal.entries(JournalFilter(call=self.conversation_id))
+        return [
+            Line(
+                entry.kind.partition(".")[0],
+                entry.details["text"],
+                entry.details["begin"],
+                entry.details["end"],
+                entry.details.get("interrupted", False),
+            )
+            for entry in entries
+            if entry.kind in ("agent.transcript", "caller.transcript") and entry.details["is_final"]
+        ]
+
+    # --- what a caller does -------------------------------------------------------------------------------------
+
+    async def say(self, text: str) -> None:
+        """Say `text`; returns when it is said, the agent's answer is still to come. Raises SpeechError."""
+        await self._utter(await self._speech(text))
+
+    async def play(self, wav: str | Path) -> None:
+        """Play a WAV file of any rate. Raises SpeechError if it is none, OSError if it cannot be read."""
+        await self._utter(await asyncio.to_thread(_caller_audio, Path(wav)))
+
+    async def press(self, digits: str) -> None:
+        """Press keys, `0-9 * #`, one after the other. Raises CallRefused for others."""
+        line = self._open_line
+        for digit in digits:
+            await line.press(digit)
+        await self._settle()
+
+    async def interrupt(self, text: str = "Wait a moment please.", *, at: float | None = None) -> None:
+        """Begin to say `text` at `at` seconds of call time, whatever the agent is doing; at once without `at`.
+
+        Raises:
+            ValueError: if that time is over.
+        """
+        pcm = await self._speech(text)
+        if at is not None:
+            if at < self.t - 1e-9:
+                raise ValueError(f"at={at:g} lies in the past: call time is {self.t:g} s")
+            while self.t + FRAME_SECONDS / 2 < at and self._is_on:
+                await self._let_pass(at - self.t)
+        await self._utter(pcm)
+
+    async def heard(self, timeout: float = 10.0) -> str:  # noqa: ASYNC109 - it is call time
+        """What the agent says next, to its end; what it has said since the last time counts.
+
+        Args:
+            timeout: seconds of call time.
+
+        Raises:
+            NothingHeard: if it says nothing within `timeout`, or the call ends.
+        """
+        give_up = self.t + timeout
+        while not (unheard := [text for who, text in self._said[self._heard :] if who == "agent"]):
+            if not self._is_on:
+                reason = self.ended.reason if self.ended is not None else "the connection is lost"
+                raise NothingHeard(f"the call ended ({reason}) and nothing more was said; {self._shown()}")
+            if self.t + 1e-9 >= give_up:
+                raise NothingHeard(f"the agent said nothing within {timeout:g} s of call time; {self._shown()}")
+            await self._let_pass(give_up - self.t)
+        while self._said[self._heard][0] != "agent":
+            self._heard += 1
+        self._heard += 1
+        return unheard[0]
+
+    async def hears_end(self, timeout: float = 60.0) -> Ended:  # noqa: ASYNC109 - it is call time
+        """Stay on the line until the call is over. Raises NothingHeard if it is not within `timeout` of call time."""
+        give_up = self.t + timeout
+        while self.ended is None:
+            if not self._is_on or self.t + 1e-9 >= give_up:
+                raise NothingHeard(f"the call did not end within {timeout:g} s of call time; {self._shown()}")
+            await self._let_pass(give_up - self.t)
+        return self.ended
+
+    async def drop(self) -> None:
+        """Lose the connection without a word; returns when the server has noticed."""
+        line, self._line = self._open_line, None
+        wanted = JournalFilter(call=self.conversation_id, kind="session.detached", since=self._tenant.journal.last_seq)
+        with self._tenant.journal.subscribe(wanted) as detached:
+            await line.__aexit__(None, None, None)
+            await anext(detached)
+
+    async def resume(self) -> None:
+        """Come back on a new connection. Raises CallRefused if the session does not wait any more."""
+        if self._line is not None:
+            raise CallRefused("the call was not dropped: there is nothing to resume")
+        await self._connect(self.conversation_id)
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    @property
+    def _live(self) -> Session:
+        assert self._session is not None, "there is no call yet: use the object as a context manager"
+        return self._session
+
+    @property
+    def _tenant(self) -> Tenant:
+        tenant = self._app.tenants.get(self._tenant_id)
+        if tenant is None:
+            raise CallRefused(f"tenant {self._tenant_id!r} is not known; there are {', '.join(self._app.tenants.ids)}")
+        return tenant
+
+    @property
+    def _open_line(self) -> VoiceCaller:
+        if self._line is None:
+            raise CallRefused("the connection was dropped: resume() first")
+        if self._line.is_over:
+            raise CallRefused(f"the call is over; {self._shown()}")
+        return self._line
+
+    @property
+    def _is_on(self) -> bool:
+        return self._line is not None and not self._line.is_over
+
+    @property
+    def _is_virtual(self) -> bool:
+        return self._app.settings.clock == "virtual"
+
+    async def _connect(self, session_id: str | None) -> None:
+        mode = self._app.settings.clock
+        user = User("caller@example.test", "", tenant=self._tenant.id)
+        line = VoiceCaller(
+            self._base_url,
+            self._agent_id,
+            access_token=self._app.tokens.mint(user, self._app.clock.wall()),
+            clock=self._app.clock,
+            metadata=self._metadata,
+            session_id=session_id,
+            speed=None if self._is_virtual else _SPEEDS[mode],
+            recording=self.audio,
+            call_time=lambda: 0.0 if self._session is None else self._session.t,
+            on_event=self._learn,
+        )
+        await line.__aenter__()
+        self._line = line
+
+    def _learn(self, event: CallerEvent, at: float) -> None:
+        match event:
+            case Said(text, is_final=True):
+                self._said.append(("agent", text))
+            case Heard(text, is_final=True):
+                self._said.append(("caller", text))
+            case Connected():
+                # At once: its time must not begin to move before we say so.
+                self._session = self._tenant.sessions.get(event.session_id)
+                self._live.hold()
+            case Resumed():
+                self.audio.pad_caller(self.t)
+            case _:
+                pass
+
+    async def _speech(self, text: str) -> bytes:
+        return await asyncio.to_thread(caller_speech, text, self._voice)
+
+    async def _utter(self, pcm: bytes) -> None:
+        line = self._open_line
+        if not self._is_virtual:
+            line.speak(pcm)
+            await line.spoken()
+            return
+        for at in range(0, len(pcm), CALLER_FRAME_BYTES):
+            if line.is_over:
+                return
+            await self._send(pcm[at : at + CALLER_FRAME_BYTES].ljust(CALLER_FRAME_BYTES, b"\0"))
+
+    async def _let_pass(self, seconds: float) -> None:
+        """Wait for news, `seconds` of call time at most; on a virtual clock one frame of silence."""
+        if self._is_virtual:
+            await self._send(_SILENCE)
+        else:
+            speed = _SPEEDS[self._app.settings.clock]
+            await self._open_line.wait_for_news(max(0.001, seconds / speed))
+
+    async def _send(self, frame: bytes) -> None:
+        await self._open_line.transmit(frame)
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """On a virtual clock: return when all that was sent has been acted on, and what came of it is here."""
+        if self._is_virtual:
+            await self._live.advance(0.0)
+            if self._is_on:
+                await self._open_line.transmit(b"")
+
+    def _shown(self) -> str:
+        lines = "; ".join(f"{who}: {text!r}" for who, text in self._said)
+        return f"the conversation so far: {lines}" if lines else "nothing was said so far"
+
+
+def _caller_audio(wav: Path) -> bytes:
+    pcm, rate = read_wav(wav.read_bytes())
+    return pcm if rate == CALLER_RATE else resample(pcm, rate, CALLER_RATE)
+
+
+class Loop(Protocol):
+    """Runs the coroutines of a handset: a server in a thread of its own."""
+
+    def wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run `work` on the server's loop and return what it returns."""
+        ...
+
+
+class Handset:
+    """`AsyncHandset` for programs that are not async; `MockServer.caller` makes it. All methods block."""
+
+    def __init__(self, loop: Loop, handset: AsyncHandset) -> None:
+        self._loop = loop
+        self._handset = handset
+
+    def __enter__(self) -> Self:
+        self._loop.wait_for(self._handset.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.wait_for(self._handset.__aexit__(kind, error, trace))
+
+    def say(self, text: str) -> None:
+        """See `AsyncHandset.say`, and so for all others."""
+        self._loop.wait_for(self._handset.say(text))
+
+    def play(self, wav: str | Path) -> None:
+        self._loop.wait_for(self._handset.play(wav))
+
+    def press(self, digits: str) -> None:
+        self._loop.wait_for(self._handset.press(digits))
+
+    def interrupt(self, text: str = "Wait a moment please.", *, at: float | None = None) -> None:
+        self._loop.wait_for(self._handset.interrupt(text, at=at))
+
+    def heard(self, timeout: float = 10.0) -> str:
+        return self._loop.wait_for(self._handset.heard(timeout))
+
+    def hears_end(self, timeout: float = 60.0) -> Ended:
+        return self._loop.wait_for(self._handset.hears_end(timeout))
+
+    def drop(self) -> None:
+        self._loop.wait_for(self._handset.drop())
+
+    def resume(self) -> None:
+        self._loop.wait_for(self._handset.resume())
+
+    @property
+    def conversation_id(self) -> str:
+        return self._handset.conversation_id
+
+    @property
+    def t(self) -> float:
+        return self._handset.t
+
+    @property
+    def ended(self) -> Ended | None:
+        return self._handset.ended
+
+    @property
+    def transcript(self) -> list[tuple[str, str]]:
+        return self._handset.transcript
+
+    @property
+    def timed_transcript(self) -> list[Line]:
+        return self._handset.timed_transcript
+
+    @property
+    def audio(self) -> Recording:
+        return self._handset.audio
