@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -187,6 +188,23 @@ async def test_a_client_that_never_reads_does_not_delay_the_end() -> None:
         began = server.app.clock.monotonic()
         await asyncio.wait_for(server.stop(), PATIENCE)
         assert server.app.clock.monotonic() - began < 2.0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
+async def test_a_call_whose_speech_worker_is_killed_or_frozen_is_spoken_to(name: str) -> None:
+    text = f"This is a greeting for {name[3:].lower()}."
+    file = parse_agents(f"version: 1\nagents: {{agt_a: {{greeting: {text}}}}}", source="test agents")
+    async with Server(App(Settings(port=0), file=file)) as server:
+        await server.app.synthesizer.settled()
+        worker = server.app.synthesizer.worker_pid
+        assert worker is not None
+        os.kill(worker, getattr(signal, name))
+        async with HubCaller(server, "voice", agentId="agt_a") as caller:
+            assert (await caller.wait_for("TranscriptionOf", isFinal=True))["text"] == text
+        audio = b"".join(payload for target, payload in caller.events if target == "AudioReceived")
+        assert sum(any(audio[at : at + 960]) for at in range(0, len(audio), 960)) > 50, "a second of sound"
+        assert server.app.synthesizer.worker_pid != worker
 
 
 # --- hot reload ------------------------------------------------------------------------------------------------------
