@@ -99,8 +99,8 @@ def main() -> None:
     known = KnownRecordings.of(recordings)
     length = sum(len(spoken.pcm) for spoken in files) / 16_000
     print(
-        f"index of {len(known)} files, {length:.0f} s, {known.matrix.shape[1]} segments:"
-        f" {(process_time() - began) * 1000:.0f} ms, {known.matrix.nbytes / 1e6:.1f} MB"
+        f"index of {len(known)} files, {length:.0f} s, {known.segments} segments:"
+        f" {(process_time() - began) * 1000:.0f} ms, {known.nbytes / 1e6:.1f} MB"
     )
     for problem in known.problems:
         print("  ", problem)

@@ -7,9 +7,9 @@ frame's mean over the bands. The exponent turns gain into a plain factor, and wh
 what one speech has in common with another) goes.
 
 **Index.** A recording is cut into segments of 400 ms, from its first sound to its last. A segment less each band's
-mean, scaled to unit length, is one column of a matrix that all streams share.
+mean, scaled to unit length, is one column of the matrices that all streams share.
 
-**Matching.** The last 400 ms of a stream times the matrix correlates them with every segment at once. A chain of a
+**Matching.** The last 400 ms of a stream times a matrix correlates them with every segment at once. A chain of a
 recording's segments, each at its distance after the one before, some frames fewer when frames were lost, scores the
 mean of its correlations.
 
@@ -22,7 +22,7 @@ measures what they are worth.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from math import log10
 from typing import NamedTuple
@@ -77,9 +77,12 @@ _UNEXPLAINED_SHARE = 0.2
 _EDGE_FRAMES = 3
 _LOOKS_ALIKE = 0.80
 _MAY_LOOK_ALIKE = 0.45
-_COMPARED_AT_ONCE = 50
 _NEVER = -9.0
 _HISTORY = _SEGMENT + _FRAMES_ADDED
+# OpenBLAS shares larger products out among threads, which for products of this size costs ten to twenty times what it
+# saves, most of all beside other work; one that has no more than this many multiplications stays in its thread.
+_PRODUCT = 1 << 18
+_BLOCK = _PRODUCT // (_BATCH * _SEGMENT * _BANDS)
 _RECENT_BATCHES = -(-_SEGMENT // _BATCH) + 1
 
 Floats = npt.NDArray[np.float32]
@@ -313,14 +316,19 @@ class KnownRecordings:
     Making one costs little next to taking the fingerprints, so make a new one when a file changed and keep the other
     files' fingerprints.
 
+    Args:
+        unchecked: names of recordings that are not compared with each other.
+
     Attributes:
         problems: what the owner of the recordings should know, first what was left out.
         fingerprints: of the recordings that are known.
-        matrix: a column for each segment, recording by recording; the other arrays say, for `RecordingMatcher`, which
-            column belongs to which recording and what it must be worth.
+        segments: how many there are; `correlations` has a column for each, recording by recording. The arrays say, for
+            `RecordingMatcher`, which column belongs to which recording and what it must be worth.
     """
 
-    def __init__(self, fingerprints: Iterable[Fingerprint | TooShort | TooLong]) -> None:
+    def __init__(
+        self, fingerprints: Iterable[Fingerprint | TooShort | TooLong], *, unchecked: Container[str] = ()
+    ) -> None:
         given = list(fingerprints)
         self.fingerprints = tuple(each for each in given if isinstance(each, Fingerprint))
         counts = [len(each.segments) for each in self.fingerprints]
@@ -328,8 +336,11 @@ class KnownRecordings:
         self.first = np.concatenate(([0], np.cumsum(counts)[:-1])).astype(np.intp) if counts else np.zeros(0, np.intp)
         self.last = self.first + np.array(counts, np.intp) - 1
         self.thresholds = np.array([_THRESHOLDS[min(count, len(_THRESHOLDS)) - 1] for count in counts], np.float32)
-        rows = [each.segments for each in self.fingerprints]
-        self.matrix: Floats = np.ascontiguousarray(np.concatenate(rows).T) if rows else np.zeros((400, 0), np.float32)
+        self.segments = sum(counts)
+        rows = np.concatenate([each.segments for each in self.fingerprints]) if counts else np.zeros((0, 400), "f4")
+        self._blocks = tuple(
+            np.ascontiguousarray(rows[at : at + _BLOCK].T, np.float32) for at in range(0, len(rows), _BLOCK)
+        )
         steps = np.array([step for each in self.fingerprints for step in (0, *_steps(each))], np.intp)
         # Nearly every segment comes 20 frames after its left neighbour; the others are looked up one by one.
         self.odd = np.flatnonzero((steps != 0) & (steps != _SEGMENT))
@@ -342,7 +353,7 @@ class KnownRecordings:
                 for each in self.fingerprints
                 if each.longest_pause > _LONG_PAUSE
             ),
-            *self._look_alikes(),
+            *self._look_alikes(unchecked),
         )
 
     @classmethod
@@ -352,12 +363,25 @@ class KnownRecordings:
     def __len__(self) -> int:
         return len(self.fingerprints)
 
-    def _look_alikes(self) -> Iterable[LookAlikes]:
+    @property
+    def nbytes(self) -> int:
+        """What the index takes, without the fingerprints."""
+        return sum(block.nbytes for block in self._blocks)
+
+    def correlations(self, segments: Floats) -> Floats:
+        """Of each of a few segments, one per row, with all that are known."""
+        correlated = np.empty((len(segments), self.segments), np.float32)
+        for number, block in enumerate(self._blocks):
+            at = number * _BLOCK
+            np.matmul(segments, block, out=correlated[:, at : at + _BLOCK])
+        return correlated
+
+    def _look_alikes(self, unchecked: Container[str]) -> Iterable[LookAlikes]:
         """Pairs that one stream could confuse. Only pairs whose segments are alike at all are compared in full."""
         if not self.fingerprints:
             return
         seen: set[tuple[int, int]] = set()
-        for ours, theirs in self._alike():
+        for ours, theirs in self._alike(unchecked):
             mine, other = self.fingerprints[ours], self.fingerprints[theirs]
             if ours == theirs or mine.text == other.text or (theirs, ours) in seen:
                 continue
@@ -368,16 +392,18 @@ class KnownRecordings:
             if score > _LOOKS_ALIKE:
                 yield LookAlikes(mine.name, other.name, round(score, 2))
 
-    def _alike(self) -> Iterable[tuple[int, int]]:
-        """Pairs of recordings whose segments correlate. A few recordings with all the others at a time: two thousand
-        recordings have a quarter of a billion pairs of segments, a gigabyte."""
-        for begin in range(0, len(self), _COMPARED_AT_ONCE):
-            end = min(begin + _COMPARED_AT_ONCE, len(self))
-            columns = self.matrix[:, self.first[begin] : self.last[end - 1] + 1]
-            alike = np.maximum.reduceat(columns.T @ self.matrix, self.first, axis=1)
-            alike = np.add.reduceat(alike, self.first[begin:end] - self.first[begin], axis=0)
-            for ours, theirs in np.argwhere(alike / self.counts[begin:end, None] > _MAY_LOOK_ALIKE).tolist():
-                yield begin + ours, theirs
+    def _alike(self, unchecked: Container[str]) -> Iterable[tuple[int, int]]:
+        """Pairs of recordings whose segments correlate. One with all the others at a time: two thousand recordings
+        have a quarter of a billion pairs of segments, a gigabyte."""
+        for ours, known in enumerate(self.fingerprints):
+            if known.name in unchecked:
+                continue
+            alike = np.zeros(len(self), np.float32)
+            for at in range(0, len(known.segments), _BATCH):
+                correlated = self.correlations(known.segments[at : at + _BATCH])
+                alike += np.maximum.reduceat(correlated, self.first, axis=1).sum(axis=0)
+            for theirs in np.flatnonzero(alike / len(known.segments) > _MAY_LOOK_ALIKE).tolist():
+                yield ours, theirs
 
 
 def _steps(known: Fingerprint) -> list[int]:
@@ -397,7 +423,9 @@ def _chain(known: Fingerprint, features: Floats) -> _Chain:
     """The best way through all segments of a recording; places count from frame 19, where the first one may end."""
     count = len(features) - _SEGMENT + 1
     rows = np.arange(count)
-    values = _valued(_segments(features, rows) @ known.segments.T)
+    segments, step = _segments(features, rows), max(_PRODUCT // known.segments.size, 1)
+    products = [segments[at : at + step] @ known.segments.T for at in range(0, count, step)]
+    values = _valued(np.concatenate(products))
     # A little of what the first segment really is tells apart the places where it would count the same.
     path = np.maximum(values[:, 0], np.float32(_LATE_START)) + values[:, 0] / 1000
     origins = []
@@ -448,7 +476,7 @@ class RecordingMatcher:
         self._features: list[Floats] = [np.zeros((_SEGMENT - 1, _BANDS), np.float32)]
         self._powers: list[Floats] = []
         self._frames = 0
-        self._paths = np.full((_HISTORY + _BATCH, self._known.matrix.shape[1]), _NEVER, np.float32)
+        self._paths = np.full((_HISTORY + _BATCH, self._known.segments), _NEVER, np.float32)
         self._odd_paths = np.full((self._known.odd_reach, len(self._known.odd)), _NEVER, np.float32)
         self._hits: dict[int, tuple[float, int]] = {}
         self._last_hit = 0
@@ -491,7 +519,7 @@ class RecordingMatcher:
         self._features.append(features)
         self._powers.append(powers)
         recent = np.concatenate(self._features[-_RECENT_BATCHES:])[1 - _SEGMENT - _BATCH :]
-        values = _valued(_segments(recent, np.arange(_BATCH)) @ known.matrix)
+        values = _valued(known.correlations(_segments(recent, np.arange(_BATCH))))
         values[:, known.first] = np.maximum(values[:, known.first], np.float32(_LATE_START))
         self._paths[:_HISTORY] = self._paths[_BATCH:]
         paths = self._paths[_HISTORY:]

@@ -153,7 +153,7 @@ class RecordingIndex:
         if prints:
             from voisnap_mock.audio.fingerprint import KnownRecordings
 
-            known = KnownRecordings(prints)
+            known = KnownRecordings(prints, unchecked={path for path, each in self._kept.items() if each.is_quiet})
             problems += [
                 str(problem)
                 for problem in known.problems
