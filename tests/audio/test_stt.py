@@ -328,7 +328,7 @@ def test_nothing_heavy_is_imported_and_nothing_printed() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        "marked speech, else Vosk (built-in tiny model: synthesised English only, 950 words), else voice activity\n"
+        "marked speech, else Vosk (built-in tiny model: synthesised English only, 1143 words), else voice activity\n"
     )
 
 
@@ -357,7 +357,7 @@ def test_the_agents_own_model_counts_before_the_flag_before_the_environment(
 
 
 def test_the_chosen_model_is_described_honestly() -> None:
-    assert choose_model().describe() == "Vosk (built-in tiny model: synthesised English only, 950 words)"
+    assert choose_model().describe() == "Vosk (built-in tiny model: synthesised English only, 1143 words)"
     assert choose_model(flag="/m").describe() == "Vosk (model /m, --vosk-model)"
 
 

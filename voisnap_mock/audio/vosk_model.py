@@ -16,7 +16,7 @@ from pathlib import Path
 from voisnap_mock.errors import ModelError
 
 BUILT_IN_FOLDER = Path(__file__).parent / "models" / "tiny-en"
-BUILT_IN_WORDS = 950
+BUILT_IN_WORDS = 1143
 TRIAL_SECONDS = 60.0
 
 # What Vosk looks for, by layout; each entry is a list of choices, each choice the files it needs.
@@ -49,7 +49,7 @@ class VoskModel:
         return self.folder == BUILT_IN_FOLDER
 
     def describe(self, *, more_words: int = 0) -> str:
-        """For people: `Vosk (built-in tiny model: synthesised English only, 950 words and 2 of your agents)`."""
+        """For people: `Vosk (built-in tiny model: synthesised English only, 1143 words and 2 of your agents)`."""
         if self.is_built_in:
             more = f" and {more_words} of your agents" if more_words else ""
             return f"Vosk (built-in tiny model: synthesised English only, {BUILT_IN_WORDS} words{more})"
