@@ -1,5 +1,6 @@
 """The README tells the truth: what it shows runs, and what there is to set is in it."""
 
+import ast
 import re
 import textwrap
 import threading
@@ -105,6 +106,16 @@ def test_its_links_lead_somewhere(target: str) -> None:
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:tests|recordings|voisnap_mock)/[\w./-]*)`", README))))
 def test_the_files_it_names_exist(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+def test_every_benchmark_is_in_it_with_its_goal() -> None:
+    tree = ast.parse((ROOT / "tests" / "benchmarks" / "__main__.py").read_text(encoding="utf-8"))
+    (goals,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "GOALS"
+    )
+    assert re.findall(r"^\| `(\w+)` \|", README[README.index("| benchmark |") :], re.MULTILINE) == list(goals)
 
 
 def test_its_lines_are_short_enough_to_read_in_a_terminal() -> None:
