@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -24,6 +25,7 @@ from voisnap_mock.audio.marking import AgentMarker, caller_speech
 from voisnap_mock.audio.marks import Speaker, mark
 from voisnap_mock.audio.tones import speak_tones
 from voisnap_mock.audio.vosk_model import BUILT_IN_FOLDER
+from voisnap_mock.clock import SystemClock
 from voisnap_mock.config import Settings
 from voisnap_mock.engine.events import Word
 from voisnap_mock.journal import JournalEntry, JournalFilter
@@ -387,3 +389,23 @@ async def test_problems_with_recordings_are_told_at_the_start_and_when_they_come
     await journaled(journal, kind="recordings.indexed", since=first.seq)
     assert (await hear(server, mu_law(plain(UNKNOWN))))["text"] == UNKNOWN
     assert len(project.reports) == 1
+
+
+class HurriedClock(SystemClock):
+    """Whose minutes are milliseconds."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() * 60_000
+
+
+async def test_an_index_that_takes_long_shows_how_far_it_is(project: Project) -> None:
+    for number in range(5):
+        project.record(KNOWN, name=f"known{number}")
+    (project.folder / "agents.yaml").write_text(AGENT.format(hears="auto"))
+    told: list[tuple[int, int]] = []
+    settings = Settings(port=0, agents=project.folder / "agents.yaml")
+    app = App(settings, clock=HurriedClock(), progress=lambda done, total: told.append((done, total)))
+    app._loop = asyncio.get_running_loop()
+    await asyncio.to_thread(app._load_heavy)
+    await asyncio.sleep(0)
+    assert told == [(number, 5) for number in range(6)]

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from voisnap_mock.cli.console import PlainConsole, Span, TerminalConsole, is_terminal, open_console, working
+from voisnap_mock.cli.console import PlainConsole, Span, TerminalConsole, bar, is_terminal, open_console, working
 
 
 class Terminal(io.StringIO):
@@ -77,3 +77,23 @@ def test_tables_of_uneven_rows_are_printed() -> None:
     PlainConsole(stream).table([("one",), ("two", "2")], indent=0)
 
     assert stream.getvalue() == "one\ntwo  2\n"
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "expected"),
+    [
+        (0, 8, "copying ────────────────────────  0 of 8"),
+        (2, 8, "copying ━━━━━━──────────────────  2 of 8"),
+        (8, 8, "copying ━━━━━━━━━━━━━━━━━━━━━━━━  8 of 8"),
+        (9, 8, "copying ━━━━━━━━━━━━━━━━━━━━━━━━  9 of 8"),
+        (5, None, "… copying  5"),
+        (0, None, "… copying"),
+    ],
+)
+def test_a_bar_shows_how_far_it_is(done: int, total: int | None, expected: str) -> None:
+    shown = "".join(piece.text if isinstance(piece, Span) else piece for piece in bar("copying", done, total))
+    assert shown.split() == expected.split()
+
+
+def test_a_bar_counts_in_the_unit_of_people() -> None:
+    assert bar("copying", 12_340_000, 40_000_000, unit="MB", per_unit=1_000_000)[-1] == " 12.3 of 40.0 MB"

@@ -11,7 +11,7 @@ from pathlib import Path
 from voisnap_mock import __version__
 from voisnap_mock.agents.script import AgentsFile, Auth
 from voisnap_mock.app import App
-from voisnap_mock.cli.console import Console, Span, open_console
+from voisnap_mock.cli.console import Console, Span, bar, open_console
 from voisnap_mock.config import load_settings
 from voisnap_mock.server import Server
 from voisnap_mock.server import serve as serve_until_signal
@@ -30,7 +30,11 @@ def serve(flags: Mapping[str, object]) -> None:
         level=settings.log.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
     )
     console = open_console()
-    app = App(settings, report=lambda text: _show_report(console, text))
+    app = App(
+        settings,
+        report=lambda text: _show_report(console, text),
+        progress=lambda done, total: _show_progress(console, done, total),
+    )
 
     def show_start(server: Server) -> None:
         for line in _start_lines(server):
@@ -58,7 +62,9 @@ def _start_lines(server: Server) -> Iterator[tuple[str | Span, ...]]:
     width = max(map(len, file.agents), default=0)
     for agent in file.agents.values():
         closed = "" if agent.active else "  inactive"
-        yield _label(""), Span(f"{agent.id:<{width}}", "cyan"), f"  {agent.name}", Span(closed, "yellow")
+        pinned = "" if agent.hears == "auto" else f"  hears {agent.hears}"
+        name = Span(f"{agent.id:<{width}}", "cyan")
+        yield _label(""), name, f"  {agent.name}", Span(pinned, "dim"), Span(closed, "yellow")
     yield ()
     # Programs wait for exactly this line.
     yield (f"READY {server.base_url}",)
@@ -80,6 +86,10 @@ def _login(file: AgentsFile) -> Iterator[str | Span]:
 
 def _label(text: str) -> Span:
     return Span(f"  {text:<9}", "dim")
+
+
+def _show_progress(console: Console, done: int, total: int) -> None:
+    console.live(*(bar("reading known recordings", done, total) if done < total else ()))
 
 
 def _show_report(console: Console, text: str) -> None:
