@@ -23,7 +23,7 @@ from voisnap_mock.agents.script import AgentScript, Say
 from voisnap_mock.audio.endpointing import Activity, Endpointer, SpeechBegan
 from voisnap_mock.clock import SystemClock
 from voisnap_mock.engine.call import Call
-from voisnap_mock.engine.events import AudioArrived, Speech, Started, Synthesized
+from voisnap_mock.engine.events import AudioArrived, AudioReady, Speech, Started, Synthesized
 from voisnap_mock.engine.ports import Endpointer as AnyEndpointer
 from voisnap_mock.engine.runner import ClockMode, SessionTable
 from voisnap_mock.ids import IdSource
@@ -100,11 +100,15 @@ async def playing(calls: int, seconds: float) -> float:
     return share
 
 
+def speech_of_a_second() -> bytes:
+    """A second that endpointing believes to be speech: its level moves."""
+    loud, soft = ((high * 20 + low * 20) * 8 for high, low in ((b"\x00\x20", b"\x00\xe0"), (b"\x00\x02", b"\x00\xfe")))
+    return (loud * 3 + soft * 2) * 10
+
+
 async def virtual_call() -> tuple[float, int]:
     """Seconds of CPU for five minutes in which the caller speaks 50 times, and how many turns there were."""
-    # Endpointing believes a sound only if its level moves.
-    loud, soft = ((high * 20 + low * 20) * 8 for high, low in ((b"\x00\x20", b"\x00\xe0"), (b"\x00\x02", b"\x00\xfe")))
-    burst = (loud * 3 + soft * 2) * 10
+    burst = speech_of_a_second()
     table = table_of("virtual")
     outlet = RecordingOutlet()
     session = table.open_call(script_of(timing=ENDLESS), tenant_id="ten_dev", outlet=outlet)
@@ -118,6 +122,52 @@ async def virtual_call() -> tuple[float, int]:
     finals = sum(getattr(event, "is_final", False) for event in outlet.events)
     await table.close()
     return cost, finals
+
+
+async def crowd(calls: int, seconds: int) -> tuple[float, int]:
+    """Seconds of CPU for so many virtual calls side by side, and how many final transcripts there were.
+
+    Each caller speaks a second of every six. A second of everybody's audio is sent before the next one.
+    """
+    story = (speech_of_a_second() + SILENT_FRAME * 250) * (seconds // 6)
+    table = table_of("virtual")
+    outlets = [RecordingOutlet() for _ in range(calls)]
+    sessions = [table.open_call(script_of(timing=ENDLESS), tenant_id="ten_dev", outlet=outlet) for outlet in outlets]
+    began = process_time()
+    for session in sessions:
+        session.receive(Started())
+    for second in range(seconds):
+        piece = AudioArrived(story[second * 32_000 : (second + 1) * 32_000])
+        for session in sessions:
+            session.receive(piece)
+        await asyncio.gather(*(session.advance(0.0) for session in sessions))
+    cost = process_time() - began
+    assert all(session.t == seconds for session in sessions)
+    finals = sum(getattr(event, "is_final", False) for outlet in outlets for event in outlet.events)
+    await table.close()
+    return cost, finals
+
+
+class TimingOutlet:
+    """Notes when each frame of agent audio came."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def deliver(self, event: object) -> None:
+        if type(event) is AudioReady:
+            self.at.append(monotonic())
+
+
+async def playing_out(seconds: float) -> list[float]:
+    """When the frames of an agent came that speaks for so long, in real time."""
+    table, outlet = table_of("real"), TimingOutlet()
+    script = script_of(greeting=(Say(" ".join(["word"] * round(seconds * 5))),), timing=ENDLESS)
+    session = table.open_call(script, tenant_id="ten_dev", outlet=outlet)
+    session.receive(Started())
+    await asyncio.sleep(seconds + 0.5)
+    await table.close()
+    return outlet.at
 
 
 def main() -> None:

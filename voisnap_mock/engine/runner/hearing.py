@@ -68,6 +68,10 @@ class EarQueue:
         answer: takes what was heard.
         note: journals what no machine needs to know.
         settled: called whenever a job is done and its answer taken.
+
+    Attributes:
+        owes_an_answer: an answer is still to come, or so much work that audio may get lost. Virtual time asks for it
+            at every frame, so it is found out only when it may have changed.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class EarQueue:
         note: Callable[..., object],
         settled: Callable[[], None],
     ) -> None:
+        self.owes_an_answer = False
         self._settled = settled
         self._make_hearing = hearing
         self._crew = crew
@@ -100,13 +105,6 @@ class EarQueue:
         self._took = 0.0
         self._problems: Sequence[EarProblem] = ()
 
-    @property
-    def owes_an_answer(self) -> bool:
-        """An answer is still to come, or so much work that audio may get lost."""
-        if self._at_work is not None and self._is_awaited(self._at_work):
-            return True
-        return len(self._jobs) > _MOST_JOBS // 2 or any(self._is_awaited(job) for job in self._jobs)
-
     def feed(self, order: Recognize | FinishRecognition) -> None:
         if order.utterance <= self._given_up or self._is_closed:
             return
@@ -118,11 +116,13 @@ class EarQueue:
         if len(self._jobs) > _MOST_JOBS:
             self._drop_oldest_audio()
         self._go_on()
+        self._reckon()
 
     def close(self) -> None:
         """Hear nothing more."""
         self._is_closed = True
         self._jobs.clear()
+        self.owes_an_answer = False
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -158,6 +158,7 @@ class EarQueue:
         if outcome is not None and utterance > self._given_up:
             self._settle(outcome)
         self._go_on()
+        self._reckon()
         self._settled()
 
     def _settle(self, answer: Answer) -> None:
@@ -176,7 +177,14 @@ class EarQueue:
         message = f"Speech recognition gave no answer within {self._timeout:g} s."
         self._note("hearing.timed_out", utterance=utterance, timeout=self._timeout)
         self._settle(RecognitionFailed(utterance, FAILURE, message))
+        self._reckon()
         self._settled()
+
+    def _reckon(self) -> None:
+        is_awaited = self._at_work is not None and self._is_awaited(self._at_work)
+        self.owes_an_answer = (
+            is_awaited or len(self._jobs) > _MOST_JOBS // 2 or any(self._is_awaited(job) for job in self._jobs)
+        )
 
     def _is_awaited(self, job: Recognize | FinishRecognition) -> bool:
         return job.utterance > self._given_up and (isinstance(job, FinishRecognition) or job.wants_partial)
