@@ -625,9 +625,24 @@ def test_doctor_really_speaks_and_hears(tmp_path: Path) -> None:
     result = run("doctor", cwd=tmp_path)
 
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "heard every word" in result.stdout
+    assert result.stdout.count("heard every word") == 3
+    for ear in ("marked speech", "known recordings", "Vosk, built in", "voice activity"):
+        assert re.search(rf"✓ {ear} +(heard|found) ", result.stdout), result.stdout
+    assert "0 in recordings/utterances" in result.stdout
     assert "Calls and chats work on this machine." in result.stdout
     assert ESCAPE not in result.stdout
+
+
+def test_doctor_names_a_recording_that_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "recordings" / "utterances").mkdir(parents=True)
+    (tmp_path / "recordings" / "utterances" / "hello.wav").write_bytes(b"junk")
+
+    result = run("doctor", "--json", cwd=tmp_path)
+
+    assert result.returncode == 1
+    (finding,) = [finding for finding in json.loads(result.stdout) if finding["state"] == "wrong"]
+    assert finding["subject"] == "recordings here"
+    assert "hello.wav: has no text" in finding["remedy"]
 
 
 def test_doctor_names_a_model_that_does_not_work(tmp_path: Path) -> None:

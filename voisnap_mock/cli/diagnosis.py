@@ -12,20 +12,28 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from voisnap_mock import __version__
 from voisnap_mock.agents.script import Voice
 from voisnap_mock.audio import tts
 from voisnap_mock.audio.frames import CALLER_FRAME_BYTES, CALLER_RATE, seconds
+from voisnap_mock.audio.installed_models import newest_model
+from voisnap_mock.audio.known_recordings import IndexNews, RecordingIndex, RecordingsEar
+from voisnap_mock.audio.marks_ear import MarksEar
+from voisnap_mock.audio.stt import Listener
 from voisnap_mock.audio.vosk_ear import VoskEar, vosk_problem
 from voisnap_mock.audio.vosk_model import BUILT_IN_FOLDER, BUILT_IN_WORDS, VoskModel, check_model, choose_model
+from voisnap_mock.cache import MODELS, UTTERANCES, cache_folder
 from voisnap_mock.cli.console import Console, Span, open_console, print_json, working
 from voisnap_mock.cli.failures import CheckFailed
 from voisnap_mock.cli.service import DEFAULT_URL, ask
 from voisnap_mock.cli.sound import Headset
 from voisnap_mock.clock import Clock, SystemClock
 from voisnap_mock.config import DEFAULT_AGENTS_FILE, DEFAULT_HOST, DEFAULT_PORT, AgentsSource
+from voisnap_mock.engine.events import Speech, Word
 from voisnap_mock.errors import ConfigError, ModelError, SpeechError
+from voisnap_mock.recordings import Utterances
 
 SAMPLE = "I want to speak to a person about my order"
 
@@ -101,11 +109,10 @@ def _findings(vosk_model: Path | None, clock: Clock, console: Console) -> Iterat
         speaking, sample = _speaking(clock)
     yield speaking
     yield Finding("speaking", "tones", State.FINE, "always there: one tone for each word, where nothing else speaks")
-    for ear in (_built_in_ear, _configured_ear(vosk_model), _activity_ear):
+    for ear in (_marks_ear, _recordings_ear, _built_in_ear, _configured_ear(vosk_model), _activity_ear):
         with working(console, "listening to it"):
-            finding = ear(sample, clock)
-        if finding is not None:
-            yield finding
+            findings = list(ear(sample, clock))
+        yield from findings
     yield _headset()
     yield from _serving()
 
@@ -133,42 +140,87 @@ def _extra(area: str, package: str, extra: str, purpose: str) -> Finding:
 # --- speaking and hearing -----------------------------------------------------------------------------------------
 
 
-def _speaking(clock: Clock) -> tuple[Finding, bytes]:
+def _speaking(clock: Clock) -> tuple[Finding, Speech]:
     """Speak the sample; its audio is empty when that cannot be done."""
     began = clock.monotonic()
     try:
-        pcm = tts.say(SAMPLE, Voice())
+        sample = tts.say_words(SAMPLE, Voice())
     except SpeechError as error:
         remedy = "pip install --force-reinstall voisnap-mock; on Alpine: apk add espeak-ng; else agents speak in tones"
-        return Finding("speaking", "espeak", State.WRONG, str(error), remedy), b""
+        return Finding("speaking", "espeak", State.WRONG, str(error), remedy), Speech(b"")
     took = clock.monotonic() - began
-    result = (
-        f"{_package_version('pyttsx3')} spoke {seconds(pcm, CALLER_RATE):.1f} s in {took:.1f} s, cold start included"
-    )
-    return Finding("speaking", "espeak", State.FINE, result), pcm
+    length = seconds(sample.pcm, CALLER_RATE)
+    result = f"{_package_version('pyttsx3')} spoke {length:.1f} s in {took:.1f} s, cold start included"
+    return Finding("speaking", "espeak", State.FINE, result), sample
 
 
-def _built_in_ear(sample: bytes, clock: Clock) -> Finding | None:
-    return _vosk(VoskModel(BUILT_IN_FOLDER), "Vosk, built in", sample, clock)
+def _marks_ear(sample: Speech, clock: Clock) -> Iterator[Finding]:
+    """Mark the sample and read it; in silence when there is no voice, for marks need none."""
+    from voisnap_mock.audio.marks import Speaker, mark
+
+    words = sample.words or [Word(SAMPLE, 0.0, 3.0)]
+    pcm = mark(sample.pcm, words, sample_rate=CALLER_RATE, utterance=1, speaker=Speaker.CALLER)
+    yield _heard(MarksEar().open(), "marked speech", pcm, clock, more="what `say` and `call --say` speak")
 
 
-def _configured_ear(vosk_model: Path | None) -> Callable[[bytes, Clock], Finding | None]:
+def _recordings_ear(sample: Speech, clock: Clock) -> Iterator[Finding]:
+    """Know the sample again at half its volume; then look at the files that servers started here would know."""
+    import numpy as np
+
+    if sample.pcm:
+        quieter = (np.frombuffer(sample.pcm, "<i2") // 2).astype("<i2").tobytes()
+        with TemporaryDirectory() as folder:
+            Utterances(Path(folder)).keep(SAMPLE, sample.pcm)
+            index = RecordingIndex([Utterances(Path(folder))], clock=clock)
+            more = "played at half its volume"
+            yield _heard(RecordingsEar(index).open(), "known recordings", quieter, clock, more=more)
+    else:
+        yield Finding("hearing", "known recordings", State.OPTIONAL, _NOT_TRIED)
+    here, said = AgentsSource(Path(DEFAULT_AGENTS_FILE)).utterances, Utterances(cache_folder() / UTTERANCES)
+    news: list[IndexNews] = []
+    RecordingIndex([here], quiet=[said], clock=clock, on_news=news.append).refresh()
+    problems = [problem for each in news for problem in each.problems]
+    result = f"{len(here.scan())} in {here.folder}, {len(said.scan())} that `say` spoke"
+    yield Finding("hearing", "recordings here", State.WRONG if problems else State.FINE, result, "; ".join(problems))
+
+
+def _built_in_ear(sample: Speech, clock: Clock) -> Iterator[Finding]:
+    yield _vosk(VoskModel(BUILT_IN_FOLDER), "Vosk, built in", sample.pcm, clock)
+
+
+def _configured_ear(vosk_model: Path | None) -> Callable[[Speech, Clock], Iterator[Finding]]:
     flag = str(vosk_model) if vosk_model is not None else None
-    model = choose_model(flag=flag, environment=os.environ)
+    model = choose_model(flag=flag, environment=os.environ, installed=newest_model(cache_folder() / MODELS))
 
-    def listen(sample: bytes, clock: Clock) -> Finding | None:
+    def listen(sample: Speech, clock: Clock) -> Iterator[Finding]:
         if model.is_built_in:
-            return Finding("hearing", "Vosk, your model", State.OPTIONAL, "none given", _MODEL_REMEDY)
+            yield Finding("hearing", "Vosk, your model", State.OPTIONAL, "none given, none installed", _MODEL_REMEDY)
+            return
         try:
             check_model(model.folder, origin=model.origin)
         except ModelError as error:
-            return Finding("hearing", "Vosk, your model", State.WRONG, str(error))
-        return _vosk(model, "Vosk, your model", sample, clock)
+            yield Finding("hearing", "Vosk, your model", State.WRONG, str(error))
+        else:
+            yield _vosk(model, "Vosk, your model", sample.pcm, clock)
 
     return listen
 
 
-_MODEL_REMEDY = f"for people, or words beyond the built-in {BUILT_IN_WORDS}: --vosk-model FOLDER or VOSK_MODEL_PATH"
+_NOT_TRIED = "not tried: there is no speech to listen to"
+_MODEL_REMEDY = f"for people, or words beyond the built-in {BUILT_IN_WORDS}: `models install`, --vosk-model FOLDER"
+
+
+def _heard(listener: Listener, subject: str, pcm: bytes, clock: Clock, *, more: str) -> Finding:
+    """Let an ear that must understand the sample hear it."""
+    began = clock.monotonic()
+    listener.accept(pcm)
+    heard = listener.finish(seconds(pcm, CALLER_RATE))
+    took = clock.monotonic() - began
+    if heard is not None and heard.text == SAMPLE:
+        result = f"heard every word in {took:.2f} s, {more}: {heard.text!r}"
+        return Finding("hearing", subject, State.FINE, result)
+    text = heard.text if heard is not None else ""
+    return Finding("hearing", subject, State.WRONG, f"heard {text!r} for {SAMPLE!r}", "please report this")
 
 
 def _vosk(model: VoskModel, subject: str, sample: bytes, clock: Clock) -> Finding:
@@ -178,7 +230,7 @@ def _vosk(model: VoskModel, subject: str, sample: bytes, clock: Clock) -> Findin
         remedy = "callers are then heard as [speech 1.4s]; use a Python that vosk has wheels for"
         return Finding("hearing", subject, State.WRONG, problem, remedy)
     if not sample:
-        return Finding("hearing", subject, State.OPTIONAL, "not tried: there is no speech to listen to")
+        return Finding("hearing", subject, State.OPTIONAL, _NOT_TRIED)
     began = clock.monotonic()
     try:
         listener = VoskEar(model).open()
@@ -196,12 +248,13 @@ def _vosk(model: VoskModel, subject: str, sample: bytes, clock: Clock) -> Findin
     return Finding("hearing", subject, State.FINE, f"loads, and heard {text!r} for {SAMPLE!r} in {took:.1f} s")
 
 
-def _activity_ear(sample: bytes, clock: Clock) -> Finding | None:
+def _activity_ear(sample: Speech, clock: Clock) -> Iterator[Finding]:
     from voisnap_mock.audio.endpointing import Endpointer, SpeechBegan, SpeechEnded
 
-    if not sample:
-        return Finding("hearing", "voice activity", State.OPTIONAL, "not tried: there is no speech to listen to")
-    padded = bytes(CALLER_RATE) + sample + bytes(2 * CALLER_RATE)
+    if not sample.pcm:
+        yield Finding("hearing", "voice activity", State.OPTIONAL, _NOT_TRIED)
+        return
+    padded = bytes(CALLER_RATE) + sample.pcm + bytes(2 * CALLER_RATE)
     endpointer = Endpointer(end_of_turn=0.7, max_utterance=30.0)
     activity = [
         event
@@ -210,9 +263,9 @@ def _activity_ear(sample: bytes, clock: Clock) -> Finding | None:
     ]
     match activity:
         case [SpeechBegan(), SpeechEnded(began, ended)]:
-            return Finding("hearing", "voice activity", State.FINE, f"found the {ended - began:.1f} s of speech")
+            yield Finding("hearing", "voice activity", State.FINE, f"found the {ended - began:.1f} s of speech")
         case _:
-            return Finding("hearing", "voice activity", State.WRONG, f"found {activity}", "please report this")
+            yield Finding("hearing", "voice activity", State.WRONG, f"found {activity}", "please report this")
 
 
 def _headset() -> Finding:
