@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from voisnap_mock.signalr.live import LiveConnection, TransportLost
 from voisnap_mock.signalr.transports import POLL_HEADERS, SSE_GREETING, HttpAnswer, sse_event
+
+_LAST_WORD: Final = 0.05
+"""Seconds between the last event of a stream and its end: clients exist that lose an event which comes with the end.
+
+Source: Assumed; ASP.NET Core tells the hub in between, which takes some time too.
+"""
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -174,6 +180,8 @@ class AsgiEventStream(_Readable):
                     await self._send({"type": "http.response.body", "body": sse_event(data), "more_body": True})
                     live.write_ended()
                 if live.ended:
+                    # Most clients hang up by themselves when they have read the Close.
+                    await asyncio.wait(self._tasks[:1], timeout=_LAST_WORD)
                     await self._send({"type": "http.response.body", "body": b"", "more_body": False})
                     return None
                 await self._wake.wait()
