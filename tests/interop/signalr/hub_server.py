@@ -182,6 +182,14 @@ class EverythingHub(Hub):
             yield number
         raise ValueError("no more numbers")
 
+    @hub_method(name="Gated")
+    async def gated(self, connection: HubContext, gate: str, to: int, fail: bool) -> AsyncIterator[int]:
+        await self.gate(gate).wait()
+        for number in range(to):
+            yield number
+        if fail:
+            raise HubException("no more numbers")
+
     @hub_method(name="Endless")
     async def endless(self, connection: HubContext) -> AsyncIterator[int]:
         number = 0
@@ -197,6 +205,10 @@ class EverythingHub(Hub):
     @hub_method(name="Sum")
     async def sum(self, connection: HubContext, numbers: AsyncIterator[int]) -> int:
         return sum([number async for number in numbers])
+
+    @hub_method(name="SumAndTell")
+    async def sum_and_tell(self, connection: HubContext, numbers: AsyncIterator[int]) -> None:
+        connection.send("Summed", await self.sum(connection, numbers))
 
     @hub_method(name="Doubled")
     async def doubled(self, connection: HubContext, numbers: AsyncIterator[int], plus: int) -> AsyncIterator[int]:

@@ -37,9 +37,3 @@ class Way:
 
     def run(self, do: str, hub: str = "plain", **plan: Any) -> Any:
         return self.start(do, hub, **plan).result()
-
-
-def texts_of_an_end(way: Way) -> list[str | None]:
-    """What `onclose` may be told of a Close without an error."""
-    # This client may see the end of its stream before it has acted on the Close that came just before.
-    return [None, "Error occurred"] if way.version == 3 and way.transport == "sse" else [None]

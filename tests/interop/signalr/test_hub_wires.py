@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from hub_processes import HubServer
-from javascript_clients import EVERY_WAY, JAVASCRIPT_VERSIONS, Way, name_of_way, texts_of_an_end
+from javascript_clients import EVERY_WAY, JAVASCRIPT_VERSIONS, Way, name_of_way
 from line_clients import LineClient
 from proxy import Proxy
 
@@ -106,7 +106,9 @@ def test_a_server_that_stops_invites_everybody_back(kind: str, javascript: Calla
             run.wait_for("connected")
         server.control("shutdown")
         for way, run in runs:
-            (seen,) = run.result()["seen"]
-            assert seen in [["reconnecting", text] for text in texts_of_an_end(way)], way
+            ((event, text),) = run.result()["seen"]
+            assert event == "reconnecting", way
+            # Version 3 may run into the closed door before it has acted on the Close.
+            assert text is None or way.version == 3, way
         assert server.wait() == 0
         assert server.errors == ""
