@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from voisnap_mock.agents.builtin import builtin_agents
 from voisnap_mock.agents.reading import agents_schema, parse_agents
+from voisnap_mock.audio.marking import caller_speech
 from voisnap_mock.cli.entry import app as cli_app
 from voisnap_mock.signalr import HubClient
 
@@ -61,6 +62,14 @@ def test_the_reference_caller_does_what_it_shows(capsys: pytest.CaptureFixture[s
     (source,) = (block for block in blocks("python") if "server.caller" in block)
     exec(compile(source, "README.md", "exec", dont_inherit=True), {"__name__": "readme"})
     assert "('agent', 'Hi, this is Acme. How can I help?'), ('caller', 'I want a refund')" in capsys.readouterr().out
+
+
+def test_the_snippet_that_decodes_a_playback_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (source,) = (block for block in blocks("python") if "decode_speech" in block)
+    exec(compile(source, "README.md", "exec", dont_inherit=True), {"pcm": caller_speech("hello there")})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["hello there", "() 1.0"]
+    assert [line.split()[0] for line in lines[2:]] == ["hello", "there"]
 
 
 def test_the_agents_file_it_shows_is_accepted() -> None:
