@@ -357,6 +357,12 @@ class _Party:
             await self.wait_for_news(seconds)
         return False
 
+    async def wait_until(self, at: float) -> bool:
+        """Wait until the session is `at` seconds old; False when it is over before."""
+        while not self.is_over and (left := at - self.now()) > 0:
+            await self.wait_for_news(left)
+        return not self.is_over
+
     async def wait_for_end(self, *, within: float | None = None) -> Ended | None:
         """Stay until the session is over, `within` seconds at most."""
         give_up = None if within is None else self.now() + within

@@ -105,6 +105,7 @@ def test_the_command_alone_lists_all_commands() -> None:
         (["call"], "AGENT"),
         (["call", "agt", "--dtmf", "x"], "0-9, * and #"),
         (["call", "agt", "--wav", "nowhere.wav"], "nowhere.wav"),
+        (["call", "agt", "--interrupt", "Stop it"], "is no time with a text"),
         (["token", "--ttl", "soon"], "500ms, 10s, 2m or 1h"),
         (["token", "--claim", "plan"], "--claim plan=gold"),
         (["env", "--shell", "tcsh"], "powershell"),
@@ -189,6 +190,17 @@ def test_call_speaks_listens_presses_and_hangs_up(url: str, tmp_path: Path) -> N
         samples = memoryview(file.readframes(file.getnframes())).cast("h")
     assert max(samples[0::2]) > 1000, "the caller is on the left"
     assert max(samples[1::2]) > 1000, "the agent is on the right"
+
+
+def test_call_interrupts_at_its_time(url: str) -> None:
+    result = run("call", "agt_desk", "--interrupt", "150ms=I want a refund", "--json", url)
+
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    (said,) = [line for line in lines if line["event"] == "say"]
+    assert said["text"] == "I want a refund"
+    assert 0.15 <= said["t"] < 0.6
+    assert "heard" in {line["event"] for line in lines}
 
 
 def test_call_plays_a_file_and_prints_json_lines(url: str, tmp_path: Path) -> None:

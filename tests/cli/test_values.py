@@ -7,7 +7,18 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voisnap_mock.cli.values import Play, Press, Say, digits, duration, pairs, steps_in_order, whole_number
+from voisnap_mock.cli.values import (
+    Interrupt,
+    Play,
+    Press,
+    Say,
+    digits,
+    duration,
+    interruption,
+    pairs,
+    steps_in_order,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -59,12 +70,29 @@ def test_a_word_without_equals_is_no_pair(text: str) -> None:
         pairs([text], option="--claim")
 
 
+def test_an_interruption_is_a_time_and_a_text() -> None:
+    assert interruption("1.5s=Stop it = now ") == Interrupt(1.5, "Stop it = now")
+    for wrong in ("Stop it", "1.5s=", "1.5s= ", "soon=Stop it", "-1s=Stop it"):
+        with pytest.raises(typer.BadParameter, match="write for example"):
+            interruption(wrong)
+
+
 def test_steps_keep_the_order_of_the_command_line() -> None:
     words = ["agt", "--dtmf", "1", "--say", "hello", "--out", "x.wav", "--wav=a.wav", "--say=--dtmf", "--dtmf", "2#"]
+    words += ["--interrupt", "2s=no"]
 
-    steps = steps_in_order(words, say=["hello", "--dtmf"], wav=[Path("a.wav")], dtmf=["1", "2#"])
+    steps = steps_in_order(
+        words, say=["hello", "--dtmf"], wav=[Path("a.wav")], dtmf=["1", "2#"], interrupt=[Interrupt(2.0, "no")]
+    )
 
-    assert steps == [Press("1"), Say("hello"), Play(Path("a.wav")), Say("--dtmf"), Press("2#")]
+    assert steps == [
+        Press("1"),
+        Say("hello"),
+        Play(Path("a.wav")),
+        Say("--dtmf"),
+        Press("2#"),
+        Interrupt(2.0, "no"),
+    ]
 
 
 steps_strategy = st.lists(

@@ -19,7 +19,7 @@ from voisnap_mock.cli.saying import caller_speech
 from voisnap_mock.cli.service import access_token, find_login, find_server
 from voisnap_mock.cli.sound import Headset
 from voisnap_mock.cli.transcript import Transcript
-from voisnap_mock.cli.values import Play, Press, Say, Step
+from voisnap_mock.cli.values import Interrupt, Play, Press, Say, Step
 from voisnap_mock.clock import SystemClock
 from voisnap_mock.errors import ConfigError, SpeechError
 
@@ -112,10 +112,13 @@ async def _follow(plan: CallPlan, caller: VoiceCaller, audio: dict[Step, bytes],
     for number, step in enumerate(plan.steps):
         # Keys may follow each other at once, and a menu wants them to.
         follows_key = isinstance(step, Press) and number > 0 and isinstance(plan.steps[number - 1], Press)
-        if not follows_key and not await caller.floor():
+        if isinstance(step, Interrupt):
+            if not await caller.spoken() or not await caller.wait_until(step.at):
+                return number
+        elif not follows_key and not await caller.floor():
             return number
         match step:
-            case Say(text):
+            case Say(text) | Interrupt(text=text):
                 transcript.note(caller.now(), "say", text)
                 caller.speak(audio[step])
             case Play(path):
@@ -145,9 +148,9 @@ def _check_outcome(caller: VoiceCaller, steps: Sequence[Step], done: int) -> Non
         raise CheckFailed(f"the call ended ({caller.ended.reason}) before {left} of {len(steps)} steps could be done")
 
 
-def _caller_audio(step: Say | Play, plan: CallPlan) -> bytes:
+def _caller_audio(step: Say | Play | Interrupt, plan: CallPlan) -> bytes:
     """Made before the call: the caller must not hesitate, however long it takes to speak or to read."""
-    if isinstance(step, Say):
+    if not isinstance(step, Play):
         return caller_speech(step.text, voice=plan.voice, rate=plan.rate)
     try:
         pcm, rate = read_wav(step.path.read_bytes())

@@ -89,7 +89,7 @@ AgentsOption = Annotated[
 
 
 class _OrderedCommand(TyperCommand):
-    """Remembers the words it was given: the order of `--say`, `--wav` and `--dtmf` is the order of the call."""
+    """Remembers the words it was given: the order of `--say`, `--wav`, `--dtmf`, `--interrupt` is that of the call."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["words"] = list(args)
@@ -185,6 +185,15 @@ def call(
         list[str] | None,
         typer.Option(metavar="KEYS", parser=values.digits, help="Press these keys; repeatable.", show_default=False),
     ] = None,
+    interrupt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TIME=TEXT",
+            parser=values.interruption,
+            help="Begin to say this at this time of the call, whoever speaks; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     mic: Annotated[
         bool, typer.Option("--mic", help="Talk by microphone and loudspeaker (extra: mic) until Ctrl-C.")
     ] = False,
@@ -205,15 +214,21 @@ def call(
 ) -> None:
     """Call an agent by voice.
 
-    Prints the timed transcript. Steps (--say, --wav, --dtmf) happen in the order given, each when the agent has
-    finished. Ctrl-C hangs up.
+    Prints the timed transcript. Steps (--say, --wav, --dtmf, --interrupt) happen in the order given, each when the
+    agent has finished, --interrupt at its time. Ctrl-C hangs up.
     """
     from voisnap_mock.cli.calling import CallPlan, call
 
     call(
         agent,
         CallPlan(
-            steps=values.steps_in_order(context.meta["words"], say=say or [], wav=wav or [], dtmf=dtmf or []),
+            steps=values.steps_in_order(
+                context.meta["words"],
+                say=say or [],
+                wav=wav or [],
+                dtmf=dtmf or [],
+                interrupt=[values.interruption(step) for step in interrupt or []],
+            ),
             with_microphone=mic,
             out=out,
             voice=voice,

@@ -93,11 +93,34 @@ class Press:
     digits: str
 
 
-Step = Say | Play | Press
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Begin to speak at `at` seconds of the session, whatever the agent is doing."""
+
+    at: float
+    text: str
+
+
+Step = Say | Play | Press | Interrupt
+
+
+def interruption(text: str | Interrupt) -> Interrupt:
+    """`1.5s=Stop it` as what to say and when."""
+    if isinstance(text, Interrupt):
+        return text
+    time, equals, words = text.partition("=")
+    if not equals or not words.strip():
+        raise typer.BadParameter(f"{text!r} is no time with a text; write for example 1.5s='Stop it'.")
+    return Interrupt(duration(time), words.strip())
 
 
 def steps_in_order(
-    arguments: Sequence[str], *, say: Sequence[str], wav: Sequence[Path], dtmf: Sequence[str]
+    arguments: Sequence[str],
+    *,
+    say: Sequence[str],
+    wav: Sequence[Path],
+    dtmf: Sequence[str],
+    interrupt: Sequence[Interrupt] = (),
 ) -> list[Step]:
     """The steps of a call in the order in which they stand on the command line.
 
@@ -107,6 +130,7 @@ def steps_in_order(
         "say": iter([Say(text) for text in say]),
         "wav": iter([Play(path) for path in wav]),
         "dtmf": iter([Press(keys) for keys in dtmf]),
+        "interrupt": iter(interrupt),
     }
     found: list[Step] = []
     words = iter(arguments)
