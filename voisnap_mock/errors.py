@@ -9,6 +9,7 @@
     ├── SessionLimitReached    no more sessions are allowed at the same time
     ├── ClockError             a call's clock cannot be moved like that
     └── SpeechError            speech could not be synthesised
+        └── NoVoice            there is no synthesiser on this machine
 
 The SignalR server has a tree of its own in `voisnap_mock.signalr.errors`.
 """
@@ -73,3 +74,7 @@ class ClockError(VoisnapMockError):
 
 class SpeechError(VoisnapMockError):
     """A reply could not be synthesised; the text says by which engine and why."""
+
+
+class NoVoice(SpeechError):
+    """There is no synthesiser on this machine that could speak; the text says what is missing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +51,18 @@ def test_it_sounds_like_the_unmarked_one() -> None:
     assert len(pcm) == len(plain)
     moved = np.frombuffer(pcm, "<i2").astype(int) - np.frombuffer(plain, "<i2")
     assert np.abs(moved).max() <= 16
+
+
+def test_where_there_is_no_voice_tones_carry_the_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "pyttsx3").mkdir()
+    (tmp_path / "pyttsx3" / "__init__.py").write_text("raise ImportError('gone')")
+    monkeypatch.syspath_prepend(tmp_path)
+    pcm = caller_speech("I want a refund.")
+    assert "tones are used instead" in caplog.text
+    assert decode_speech(pcm, 16_000).text == "I want a refund."
+    assert len(pcm) > 32_000
 
 
 def test_what_cannot_be_spoken_is_refused() -> None:

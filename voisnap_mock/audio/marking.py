@@ -5,17 +5,29 @@ The marks themselves are in `audio.marks`. Importing this module does not load n
 
 from __future__ import annotations
 
+import logging
 import zlib
 from typing import TYPE_CHECKING
 
 from voisnap_mock.agents.script import Voice
-from voisnap_mock.audio.frames import AGENT_FRAME_BYTES, AGENT_RATE, CALLER_RATE, read_wav_channels, seconds
+from voisnap_mock.audio.frames import (
+    AGENT_FRAME_BYTES,
+    AGENT_RATE,
+    CALLER_RATE,
+    read_wav_channels,
+    resample,
+    seconds,
+)
 from voisnap_mock.audio.spoken_text import pieces, spread
+from voisnap_mock.audio.tones import speak_tones
 from voisnap_mock.audio.tts import say_words
 from voisnap_mock.engine.events import Speech, Word
+from voisnap_mock.errors import NoVoice
 
 if TYPE_CHECKING:
     from voisnap_mock.audio.marks import Decoded
+
+logger = logging.getLogger(__name__)
 
 _NUMBERS = 1 << 24
 _ITEMS = 1 << 4
@@ -24,14 +36,21 @@ _ITEMS = 1 << 4
 def caller_speech(text: str, voice: str | Voice = "en-us") -> bytes:
     """An utterance that the mock is sure to understand: PCM s16le mono at 16 kHz that carries its own words.
 
-    The same text and voice give the same bytes. Blocks for some 0.3 s.
+    The same text and voice give the same bytes. Where there is no voice at all it is one tone per word: the marks say
+    what it means. Blocks for some 0.3 s.
 
     Raises:
-        SpeechError: it cannot be spoken here.
+        SpeechError: the text is empty, or the voice is unknown.
     """
     from voisnap_mock.audio.marks import Speaker, mark
 
-    speech = say_words(text, voice)
+    spoken_by = voice if isinstance(voice, Voice) else Voice(name=voice)
+    try:
+        speech = say_words(text, spoken_by)
+    except NoVoice as error:
+        logger.warning("%s; tones are used instead, which only their marks can tell apart", error)
+        tones = speak_tones(" ".join(pieces(text)).split(), rate=spoken_by.rate, volume=spoken_by.volume)
+        speech = Speech(resample(tones.pcm, AGENT_RATE, CALLER_RATE), tones.words)
     number = zlib.crc32(text.encode()) % _NUMBERS
     return mark(speech.pcm, speech.words, sample_rate=CALLER_RATE, utterance=number, speaker=Speaker.CALLER)
 

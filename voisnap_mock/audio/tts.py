@@ -29,7 +29,7 @@ from voisnap_mock.audio.spoken_text import pieces, tokens
 from voisnap_mock.audio.tones import speak_tones
 from voisnap_mock.audio.voices import espeak_voice, languages, variants
 from voisnap_mock.engine.events import Speech, Word
-from voisnap_mock.errors import ConfigError, SpeechError
+from voisnap_mock.errors import ConfigError, NoVoice, SpeechError
 
 logger = logging.getLogger(__name__)
 
@@ -202,8 +202,8 @@ def say_words(text: str, voice: str | Voice = _DEFAULT_VOICE, *, rate: int = CAL
     Blocks for some 0.3 s; needs no event loop, and starts a worker of its own.
 
     Raises:
-        SpeechError: if there is no espeak here, the text is empty, or the voice is unknown. A tone would be no use to
-            who wants to be understood.
+        NoVoice: if there is no espeak here. A tone would be no use to who wants to be understood by its sound.
+        SpeechError: if the text is empty, or the voice is unknown.
     """
     spoken_by = voice if isinstance(voice, Voice) else Voice(name=voice)
     try:
@@ -242,7 +242,9 @@ def say_words(text: str, voice: str | Voice = _DEFAULT_VOICE, *, rate: int = CAL
     finished = 0
     while (answer := receive(answers)) is not None:
         message, audio = answer
-        if problem := message.get("problem") or message.get("error"):
+        if problem := message.get("problem"):
+            raise NoVoice(f"{text[:60]!r} cannot be spoken: {problem}")
+        if problem := message.get("error"):
             raise SpeechError(f"{text[:60]!r} cannot be spoken: {problem}")
         begin = len(pcm) / SAMPLE_BYTES / rate
         words += [Word(word, begin + first, begin + last) for word, first, last in message.get("words", ())]
