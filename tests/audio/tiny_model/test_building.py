@@ -40,7 +40,7 @@ Told = dict[str, list[float]]
 def built() -> tuple[Built, Told]:
     """A model from a few minutes of speech, which knows silence from sound and little more; and what the build told."""
     told: Told = {}
-    tiny = Size(espeak=60, flite=0, hidden=16, epochs=60)
+    tiny = Size(espeak=60, flite=0, hidden=16, epochs=20, chunks=8)
     made = build(
         tiny,
         seed=1,
@@ -77,7 +77,7 @@ def test_progress_goes_from_nothing_to_all_in_every_stage() -> None:
 
 
 def test_the_same_seed_builds_the_same_files() -> None:
-    tiny = Size(espeak=20, flite=0, hidden=8, epochs=2)
+    tiny = Size(espeak=20, flite=0, hidden=8, epochs=1, chunks=8)
     one, same = (build(tiny, seed=1, processes=processes, on_progress=lambda doing, done: None) for processes in (1, 2))
     assert one.files == same.files
 

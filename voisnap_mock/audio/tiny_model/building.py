@@ -52,12 +52,14 @@ class Size:
         espeak, flite: utterances to learn from. Flite's are left out where it is not installed.
         hidden: units in each hidden layer.
         epochs: how often everything is learnt from.
+        chunks: as for `train`.
     """
 
     espeak: int
     flite: int
     hidden: int
     epochs: int
+    chunks: int = 64
 
 
 SIZES: Mapping[str, Size] = {
@@ -122,6 +124,7 @@ def build(size: Size, *, seed: int, processes: int, on_progress: Callable[[str, 
         hidden=size.hidden,
         epochs=size.epochs,
         seed=seed,
+        chunks=size.chunks,
         on_progress=training,
     )
     rng = Random(f"{seed} language")

@@ -30,7 +30,6 @@ _MARGIN = STRIDE * (HIDDEN_LAYERS - 1)
 _PADDING = _MARGIN + FIRST_OFFSETS[-1]
 
 _CHUNK = 50
-_CHUNKS = 64
 _LEARNING_RATE, _LAST_LEARNING_RATE = 2e-3, 1e-6
 _WARM_UP_STEPS = 100
 _MOMENTUM, _SPREAD_MOMENTUM, _LEAST_SPREAD = 0.9, 0.999, 1e-8
@@ -81,8 +80,12 @@ def train(
     epochs: int,
     seed: int,
     on_progress: Callable[[Progress], None],
+    chunks: int = 64,
 ) -> Network:
-    """Train a network of `hidden` units a layer until it has seen all data `epochs` times."""
+    """Train a network of `hidden` units a layer until it has seen all data `epochs` times.
+
+    Each step looks at `chunks` pieces of 1.5 s: with fewer there are more steps.
+    """
     rng = np.random.default_rng(seed)
     mean, deviation = data.features.mean(axis=0, dtype=np.float64), data.features.std(axis=0, dtype=np.float64)
     frames, labels = _padded(data, mean.astype(np.float32), deviation.astype(np.float32))
@@ -93,13 +96,13 @@ def train(
 
     inner = STRIDE * np.arange(-(HIDDEN_LAYERS - 1), _CHUNK + HIDDEN_LAYERS - 1)
     last_begin = len(labels) - STRIDE * _CHUNK - _PADDING
-    steps_per_epoch = max(1, round(len(labels) / (STRIDE * _CHUNKS * _CHUNK)))
+    steps_per_epoch = max(1, round(len(labels) / (STRIDE * chunks * _CHUNK)))
     steps = steps_per_epoch * epochs
     right = counted = 0
     for step in range(1, steps + 1):
-        begins = rng.integers(_PADDING, last_begin, _CHUNKS)
+        begins = rng.integers(_PADDING, last_begin, chunks)
         seen = frames[(begins[:, None] + inner)[:, :, None] + np.array(FIRST_OFFSETS)]
-        channel = rng.standard_normal((_CHUNKS, 1, 1, WIDTH), np.float32) * rng.random((_CHUNKS, 1, 1, 1), np.float32)
+        channel = rng.standard_normal((chunks, 1, 1, WIDTH), np.float32) * rng.random((chunks, 1, 1, 1), np.float32)
         seen += np.float32(_CHANNEL) * channel
         wanted = labels[begins[:, None] + STRIDE * np.arange(_CHUNK)].reshape(-1)
 
