@@ -145,6 +145,7 @@ class Call:
         # The next thing that is due. Listening to the caller may only put it off, so while it is kept, an early one
         # costs one needless look.
         self._due: tuple[float, _Due] | None = None
+        self._deadline: Deadline | None = None
         self._due_is_known = False
 
     @property
@@ -242,12 +243,16 @@ class Call:
 
     def next_deadline(self) -> Deadline | None:
         """When to `advance`; None when only an input can change anything."""
-        due = self._next_due() if self._state is None else None
-        return None if due is None else Deadline(due[0], waits_for_caller=due[1] is not _Due.REPLY)
+        if self._state is not None:
+            return None
+        if not self._due_is_known:
+            self._next_due()
+        return self._deadline
 
     def _next_due(self) -> tuple[float, _Due] | None:
         if not self._due_is_known:
-            self._due = self._find_due()
+            due = self._due = self._find_due()
+            self._deadline = None if due is None else Deadline(due[0], waits_for_caller=due[1] is not _Due.REPLY)
             self._due_is_known = True
         return self._due
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from voisnap_mock.clock import Clock
-from voisnap_mock.engine.events import ChatInput, Deadline, VoiceInput
+from voisnap_mock.engine.events import AudioArrived, ChatInput, Deadline, VoiceInput
 from voisnap_mock.engine.patience import DIGITS
 from voisnap_mock.engine.runner.ticker import Ticker
 from voisnap_mock.errors import ClockError
@@ -50,6 +50,10 @@ class Pace(Protocol):
 
     def receive(self, given: Input) -> None:
         """The client did something."""
+        ...
+
+    def hear(self, frames: Sequence[AudioArrived]) -> None:
+        """Caller audio has come, in frames of 20 ms."""
         ...
 
     def in_turn(self, act: Callable[[], None]) -> None:
@@ -115,6 +119,10 @@ class RealPace:
         self._set_alarm()
 
     answer = receive
+
+    def hear(self, frames: Sequence[AudioArrived]) -> None:
+        for frame in frames:
+            self.receive(frame)
 
     def in_turn(self, act: Callable[[], None]) -> None:
         act()

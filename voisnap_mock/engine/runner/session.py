@@ -176,8 +176,7 @@ class Session:
         if self._is_over:
             return
         if isinstance(given, AudioArrived):
-            for frame in self._framer.push(given.pcm):
-                self._pace.receive(AudioArrived(frame))
+            self._pace.hear([AudioArrived(frame) for frame in self._framer.push(given.pcm)])
             return
         if isinstance(given, Started):
             if self.started_at is not None:

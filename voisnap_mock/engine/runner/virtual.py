@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from voisnap_mock.agents.script import EndReason
@@ -92,8 +92,14 @@ class VirtualPace:
             return
         self._is_idle = False
         self._waiting.append(given)
-        if len(self._waiting) > _MOST_WAITING:
-            self._drop_oldest_audio()
+        self._pump()
+
+    def hear(self, frames: Sequence[AudioArrived]) -> None:
+        """Caller audio has come. Beyond 20 min of it the oldest is dropped and journaled."""
+        self._is_idle = False
+        self._waiting.extend(frames)
+        while len(self._waiting) > _MOST_WAITING and self._drop_oldest_audio():
+            pass
         self._pump()
 
     def in_turn(self, act: Callable[[], None]) -> None:
@@ -135,12 +141,13 @@ class VirtualPace:
             elif isinstance(left, _Advance) and not left.done.done():
                 left.done.set_result(None)
 
-    def _drop_oldest_audio(self) -> None:
+    def _drop_oldest_audio(self) -> bool:
         for at, waiting in enumerate(self._waiting):
             if isinstance(waiting, AudioArrived):
                 del self._waiting[at]
                 self._note("caller.audio_dropped", bytes=len(waiting.pcm), waiting=_MOST_WAITING)
-                return
+                return True
+        return False
 
     def _pump(self) -> None:
         """Go on until something is owed, nothing is left, or it is the turn of others."""
@@ -174,14 +181,12 @@ class VirtualPace:
     def _go_towards(self, first: Input | _Advance | _Act) -> None:
         """Carry out the next deadline on the way to what waits, or take it when there is none."""
         if self._goal is None:
-            match first:
-                case AudioArrived():
-                    ahead = FRAME_SECONDS
-                case _Advance(seconds=seconds):
-                    ahead = seconds
-                case _:
-                    ahead = 0.0
-            self._goal = round(self._t + ahead, DIGITS)
+            if type(first) is AudioArrived:
+                self._goal = round(self._t + FRAME_SECONDS, DIGITS)
+            elif isinstance(first, _Advance):
+                self._goal = round(self._t + first.seconds, DIGITS)
+            else:
+                self._goal = self._t
         deadline = self._paced.next_deadline()
         if deadline is not None and deadline.at <= self._goal:
             self._t = max(self._t, deadline.at)
@@ -189,7 +194,9 @@ class VirtualPace:
             return
         self._waiting.popleft()
         self._t, self._goal = self._goal, None
-        if isinstance(first, _Advance):
+        if type(first) is AudioArrived:
+            self._paced.step(first, self._t)
+        elif isinstance(first, _Advance):
             self._paced.step(None, self._t)
             if not first.done.done():
                 first.done.set_result(None)
