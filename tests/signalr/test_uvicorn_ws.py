@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from hubs import HANDSHAKE, Desk, Office, call, parsed, records
 from serving import Address, RawSocket, frame, serving, until
 
-from voisnap_mock.signalr import ConnectionRequest, HubEndpoint, HubOptions, NoticeKind
+from voisnap_mock.signalr import ConnectionRequest, Crossing, HubEndpoint, HubOptions, NoticeKind, Seam
 
 SHAKE = HANDSHAKE.encode()
 
@@ -231,6 +231,24 @@ class TestFrames:
         await socket.upgrade()
         socket.send(b'{"protocol":"messagepack","version":1}\x1e')
         assert await socket.receive() == (2, b"{}\x1e")
+
+    async def test_interceptors_may_make_several_frames_of_one(self) -> None:
+        class Twice:
+            def cross(self, crossing: Crossing, forward: Callable[[Any], None]) -> None:
+                forward(crossing.value)
+                if crossing.seam is Seam.BYTES_OUT:
+                    forward(crossing.value)
+
+        desk = Desk(interceptors=(Twice(),))
+        async with serving(desk.endpoint, direct=[desk.endpoint]) as address:
+            socket = await RawSocket.connect(address)
+            await socket.upgrade()
+            socket.send(SHAKE)
+            assert [await socket.text() for _ in range(2)] == ["{}\x1e"] * 2
+            socket.send(call("Two", "x", 1).encode())
+            first, second = [parsed(await socket.text()) for _ in range(2)]
+            assert first == second
+            await desk.endpoint.close(grace=0.05)
 
 
 class TestBrokenFrames:

@@ -149,6 +149,11 @@ class HubConnection:
         transfer_formats: what the transport can carry.
         version: of the protocol, a client's only.
         stateful: both sides agreed at negotiate to resume the connection after a lost transport.
+
+    Attributes:
+        protocol: chosen by the handshake; a client's from the start.
+        version: of the protocol, as the client asked.
+        queued: bytes of hub messages that `bytes_to_send` has still to hand out.
     """
 
     __slots__ = (
@@ -167,8 +172,8 @@ class HubConnection:
         "_suspended",
         "_transfer_formats",
         "_types",
-        "_unsent",
         "protocol",
+        "queued",
         "role",
         "state",
         "version",
@@ -196,7 +201,7 @@ class HubConnection:
         self._transfer_formats = transfer_formats
         self._rest = b""
         self._out: list[bytes] = []
-        self._unsent = 0
+        self.queued = 0
         self._handshake_out = b""
         # The Close of a failed connection: goes out after the answers to what came before the failure.
         self._farewell = b""
@@ -219,7 +224,7 @@ class HubConnection:
     def unsent_bytes(self) -> int:
         """How much `bytes_to_send` has still to hand out."""
         waiting = self._resumption.waiting_bytes if self._resumption is not None else 0
-        return self._unsent + len(self._handshake_out) + waiting + len(self._farewell)
+        return self.queued + len(self._handshake_out) + waiting + len(self._farewell)
 
     @property
     def can_resume(self) -> bool:
@@ -247,7 +252,7 @@ class HubConnection:
                 self._last_sent = now
                 return
         self._out.append(data)
-        self._unsent += len(data)
+        self.queued += len(data)
         self._last_sent = now
         if type(message) is Close:
             self.state = State.CLOSED
@@ -270,15 +275,15 @@ class HubConnection:
             return b""
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
-        self._unsent = 0
+        self.queued = 0
         self._farewell = b""
         return data
 
     def drop_unsent(self) -> int:
         """Forget everything that is queued; returns how many bytes it was."""
-        dropped = self._unsent
+        dropped = self.queued
         self._out.clear()
-        self._unsent = 0
+        self.queued = 0
         return dropped
 
     # --- receiving
@@ -313,19 +318,16 @@ class HubConnection:
                 record, position = frame
                 message = protocol.parse(record, types)
                 if message is not None and (self._resumption is None or self._count(message, now)):
-                    self._accept(message, events)
+                    events.append(message)
+                    kind = type(message)
+                    if kind is Ping:
+                        self._peer_pinged = True
+                    elif kind is Close:
+                        self.state = State.CLOSED
+                        self._resumption = None
         except RemoteProtocolError as error:
             self._fail(error, now, events)
         return events
-
-    def _accept(self, message: HubMessage, events: list[HubEvent]) -> None:
-        kind = type(message)
-        if kind is Ping:
-            self._peer_pinged = True
-        elif kind is Close:
-            self.state = State.CLOSED
-            self._resumption = None
-        events.append(message)
 
     def _count(self, message: HubMessage, now: float) -> bool:
         """Keep the books of stateful reconnect; False when the message was processed before."""
@@ -336,7 +338,7 @@ class HubConnection:
                 released = resumption.acknowledge(number)
                 if not self._suspended:
                     self._out.extend(released)
-                    self._unsent += sum(map(len, released))
+                    self.queued += sum(map(len, released))
                 return True
             case Sequence(number):
                 resumption.sequence(number)
@@ -466,7 +468,7 @@ class HubConnection:
             raise LocalProtocolError("this connection cannot be resumed")
         self._suspended = True
         self._out.clear()
-        self._unsent = 0
+        self.queued = 0
         self._handshake_out = b""
         self._rest = b""
 
@@ -480,7 +482,7 @@ class HubConnection:
         number, messages = self._resumption.replay()
         self.send(Sequence(number), now)
         self._out.extend(messages)
-        self._unsent += sum(map(len, messages))
+        self.queued += sum(map(len, messages))
 
     # --- the end
 

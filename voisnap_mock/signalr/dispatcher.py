@@ -225,6 +225,8 @@ class Dispatcher:
             if self._waiting is None:
                 self._waiting = deque()
             self._waiting.append(message)
+        elif type(message) is Invocation:
+            self._invocation(message)
         else:
             self._handle(message)
 

@@ -105,6 +105,7 @@ class LiveConnection:
         token: the secret by which its requests name it.
         transport: which it chose; it cannot change.
         wire: what carries it now; None while a long-lived connection has no transport.
+        is_tapped: interceptors stand between, so there may be more to take than one piece.
         ended: the hub has been told that it is over; the wire writes what is left and closes.
     """
 
@@ -127,6 +128,7 @@ class LiveConnection:
         "_waiting_bytes",
         "context",
         "ended",
+        "is_tapped",
         "token",
         "transport",
         "wire",
@@ -151,6 +153,7 @@ class LiveConnection:
         self.context = HubContext(connection_id, user, request, self)
         self.wire: Wire | None = None
         self.ended = False
+        self.is_tapped = bool(host.interceptors)
         self._connection = HubConnection(
             Role.SERVER,
             host.protocols,
@@ -224,12 +227,13 @@ class LiveConnection:
 
     def receive(self, data: bytes) -> None:
         """Take bytes of the client; runs the methods they call as far as these do not wait."""
-        if self._host.interceptors:
-            cross(self._host.interceptors, Seam.BYTES_IN, self.context, data, self._receive)
+        if self._frames is not None:
+            cross(self._host.interceptors, Seam.BYTES_IN, self.context, data, self.receive_passed)
         else:
-            self._receive(data)
+            self.receive_passed(data)
 
-    def _receive(self, data: bytes) -> None:
+    def receive_passed(self, data: bytes) -> None:
+        """The same behind the interceptors."""
         connection = self._connection
         # One look at the clock serves everything that is sent in answer.
         now = self._now = self._host.clock.monotonic()
@@ -385,8 +389,7 @@ class LiveConnection:
             name = connection.protocol.name
             if name not in written:
                 written[name] = connection.protocol.serialize(invocation)
-            connection.send(invocation, self._host.clock.monotonic(), data=written[name])
-            self._sent()
+            self._send_passed(invocation, written[name])
 
     def send_message(self, message: HubMessage) -> None:
         """Queue a message; dropped when the connection is over.
@@ -394,24 +397,20 @@ class LiveConnection:
         Raises:
             LocalProtocolError: it cannot be serialised.
         """
-        if self._host.interceptors:
-            cross(self._host.interceptors, Seam.MESSAGE_OUT, self.context, message, self._send_message)
+        if self._frames is not None:
+            cross(self._host.interceptors, Seam.MESSAGE_OUT, self.context, message, self._send_passed)
         else:
-            self._send_message(message)
+            self._send_passed(message)
 
-    def _send_message(self, message: HubMessage) -> None:
+    def _send_passed(self, message: HubMessage, data: bytes | None = None) -> None:
         connection = self._connection
         if connection.state is State.OPEN or connection.state is State.FAILED:
             now = self._now
-            connection.send(message, self._host.clock.monotonic() if now is None else now)
-            self._sent()
-
-    def _sent(self) -> None:
-        unsent = self._connection.unsent_bytes
-        if unsent > self._host.options.max_unsent_bytes:
-            self._give_up_slow(f"{unsent} bytes wait to be read by the client")
-        elif self.wire is not None:
-            self.wire.wake()
+            connection.send(message, self._host.clock.monotonic() if now is None else now, data=data)
+            if connection.unsent_bytes > self._host.options.max_unsent_bytes:
+                self._give_up_slow(f"{connection.unsent_bytes} bytes wait to be read by the client")
+            elif self.wire is not None:
+                self.wire.wake()
 
     async def ask(self, target: str, arguments: tuple[object, ...], kind: Any) -> Any:
         """See `HubContext.invoke`."""

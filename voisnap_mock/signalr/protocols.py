@@ -292,6 +292,14 @@ class JsonHubProtocol:
 
     def serialize(self, message: HubMessage) -> bytes:
         try:
+            if type(message) is Invocation and message.invocation_id is None and not message.stream_ids:
+                # What a server sends most; the same few targets again and again.
+                if not message.headers:
+                    prefix = self._prefixes.get(message.target) or self._prefix(message.target)
+                    return b"".join((prefix, _encode(arguments_to_wire(message.arguments)), b"}\x1e"))
+            elif type(message) is Completion and message.result is None and not message.headers:
+                # What it sends next to most.
+                return b"".join((b'{"type":3,"invocationId":', _encode(message.invocation_id), b',"result":null}\x1e'))
             return self._serialize(message)
         except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
             raise LocalProtocolError(f"{type(message).__name__} cannot be written as JSON: {error}") from error
@@ -299,18 +307,12 @@ class JsonHubProtocol:
     def _serialize(self, message: HubMessage) -> bytes:
         match message:
             case Invocation():
-                if message.invocation_id is None and not message.stream_ids and not message.headers:
-                    # What a server sends most; the same few targets again and again.
-                    prefix = self._prefixes.get(message.target) or self._prefix(message.target)
-                    return b"".join((prefix, _encode(arguments_to_wire(message.arguments)), b"}\x1e"))
                 return _record(1, message.headers, message.invocation_id, _call_members(message))
             case Completion():
                 if message.headers:
                     return _record(3, message.headers, message.invocation_id, _completion_members(message))
                 if message.error is not None:
                     tail = b',"error":' + _encode(message.error)
-                elif message.result is None:
-                    tail = b',"result":null'
                 elif message.result is VOID:
                     tail = b""
                 else:

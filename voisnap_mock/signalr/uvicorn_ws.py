@@ -18,6 +18,7 @@ import base64
 import hashlib
 import inspect
 import logging
+import struct
 from collections.abc import Awaitable, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
@@ -47,6 +48,8 @@ _quiet.setLevel(logging.WARNING)
 _STREAMED: Final = 65_536
 """Frames longer than this are handed on in pieces as they come, so that nobody can make the server hold them."""
 _MAX_FRAGMENT: Final = 1_048_576
+_MIDDLE_HEAD: Final = struct.Struct("!BBH").pack
+_LONG_HEAD: Final = struct.Struct("!BBQ").pack
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NO_UPGRADE: Final = HttpAnswer(
     400, b"This is no WebSocket upgrade of version 13.", headers={"Sec-WebSocket-Version": "13"}
@@ -82,7 +85,6 @@ class HubSocket(asyncio.Protocol):
     flushers: ClassVar[dict[asyncio.AbstractEventLoop, Flusher]] = {}
 
     __slots__ = (
-        "_binary",
         "_close_sent",
         "_delegate",
         "_flusher",
@@ -92,6 +94,7 @@ class HubSocket(asyncio.Protocol):
         "_lost",
         "_make_delegate",
         "_mask",
+        "_opcode",
         "_paused",
         "_protocol",
         "_receiving",
@@ -131,7 +134,7 @@ class HubSocket(asyncio.Protocol):
         self._receiving = False
         self._woken = False
         self._paused = False
-        self._binary = False
+        self._opcode = 0
         self._close_sent = False
         self._lost = False
 
@@ -326,17 +329,14 @@ class HubSocket(asyncio.Protocol):
             return
         out = b""
         while data := live.take():
-            if not self._binary and live.is_binary:
-                self._binary = True
-            length = len(data)
-            opcode = _FINAL_BINARY if self._binary else _FINAL_TEXT
-            if length < 126:
-                head = bytes((opcode, length))
-            elif length < 65_536:
-                head = bytes((opcode, 126, length >> 8, length & 0xFF))
-            else:
-                head = bytes((opcode, 127)) + length.to_bytes(8, "big")
-            out = b"".join((out, head, data))
+            if not self._opcode:
+                # The first is the answer to the handshake, which comes alone.
+                self._opcode = _FINAL_BINARY if live.is_binary else _FINAL_TEXT
+                out = _framed(self._opcode, data)
+                continue
+            out = out + _framed(self._opcode, data) if out else _framed(self._opcode, data)
+            if not live.is_tapped:
+                break
         if live.ended:
             conn = self._conn
             self._close_sent = True
@@ -401,7 +401,6 @@ class HubSocket(asyncio.Protocol):
             b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
         )
         self._live = admitted
-        self._binary = admitted.is_binary
         endpoint.attach(admitted, self)
         if self._rest:
             early, self._rest = self._rest, b""
@@ -419,6 +418,16 @@ class HubSocket(asyncio.Protocol):
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body)
         self._transport.close()
+
+
+def _framed(opcode: int, payload: bytes) -> bytes:
+    """A server's data frame."""
+    length = len(payload)
+    if length < 126:
+        return bytes((opcode, length)) + payload
+    if length < 65_536:
+        return _MIDDLE_HEAD(opcode, 126, length) + payload
+    return _LONG_HEAD(opcode, 127, length) + payload
 
 
 def _key(headers: list[tuple[str, str]]) -> bytes | None:
