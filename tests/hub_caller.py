@@ -83,12 +83,14 @@ class HubCaller:
     """One connection to `/hubs/<hub>`.
 
     Attributes:
+        hub: `voice` or `chat`.
         events: (target, payload) of all events so far; audio as bytes.
     """
 
     def __init__(
         self, server: AnyServer, hub: str, *, token: str | None = None, wire: Wire | None = None, **query: str
     ) -> None:
+        self.hub = hub
         self.events: list[tuple[str, Any]] = []
         self._changed = asyncio.Condition()
         self._wire = wire

@@ -9,11 +9,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hub_caller import HubCaller, ServerFactory, Wire
+from hub_caller import HubCaller, ServerFactory, Wire, journaled
 
 from voisnap_mock.journal import JournalFilter
 from voisnap_mock.server import Server
-from voisnap_mock.signalr import HubError
+from voisnap_mock.signalr import ConnectionClosed, HubError
 
 FIFTEEN = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen."
 
@@ -128,6 +128,16 @@ async def test_a_wrong_call_is_an_error_of_that_call_and_nothing_else(server: Se
             assert re.search(says, str(refused.value)), (target, arguments, str(refused.value))
         await user.invoke("SendMessageAsync", {"Content": "still there?", "METADATA": {"n": 1}})
         await user.wait_for("MessageReceived", isFinal=True, content="You wrote: 1.")
+
+
+async def test_a_message_may_be_as_long_as_a_hub_message_and_no_longer(server: Server) -> None:
+    async with clerk(server) as user:
+        await user.invoke("SendMessageAsync", {"content": "long " + "x" * 32_000, "metadata": {"n": 1}})
+        await user.wait_for("MessageReceived", isFinal=True, content=FIFTEEN)
+        with pytest.raises(ConnectionClosed):
+            await user.invoke("SendMessageAsync", {"content": "x" * 33_000})
+    noticed = await journaled(server.app.tenants.default.journal, kind="connection.protocol_error")
+    assert "32768" in noticed.details["message"]
 
 
 async def test_a_chat_is_resumed_and_told_what_it_missed(server: Server) -> None:

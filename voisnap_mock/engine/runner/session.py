@@ -316,6 +316,8 @@ class Session:
             case Emit(event=event):
                 self._emit(event, t)
             case Note(kind=kind, details=details):
+                if kind == "script.wrong_turn":
+                    _log.warning("session %s: %s", self.id, details["reason"], extra={"call_id": self.id})
                 self._write(kind, t, details)
             case Recognize() | FinishRecognition():
                 assert self._ear is not None
