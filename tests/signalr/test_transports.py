@@ -119,14 +119,17 @@ def test_the_bodies_of_errors() -> None:
     ("query", "meaning"),
     [
         ("", NegotiateRequest(0)),
-        ("negotiateVersion=", NegotiateRequest(0)),
         ("negotiateVersion=0", NegotiateRequest(0)),
         ("negotiateVersion=1", NegotiateRequest(1)),
         ("NEGOTIATEVERSION=1", NegotiateRequest(1)),
         ("agentId=x&negotiateVersion=7", NegotiateRequest(1)),
         ("negotiateVersion=1&useStatefulReconnect=true", NegotiateRequest(1, True)),
         ("negotiateVersion=1&useStatefulReconnect=false", NegotiateRequest(1)),
-        ("negotiateVersion=x", NegotiateRefused("The client requested a non-integer protocol version.")),
+        ("negotiateVersion=%20%2B1%20", NegotiateRequest(1)),
+        *(
+            (f"negotiateVersion={text}", NegotiateRefused("The client requested a non-integer protocol version."))
+            for text in ("x", "", "1.5", "1_0", "99999999999", "9" * 6000)
+        ),
         (
             "negotiateVersion=-1",
             NegotiateRefused("The client requested version '-1', but the server does not support this version."),

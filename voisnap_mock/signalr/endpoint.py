@@ -29,8 +29,10 @@ from voisnap_mock.signalr.protocols import JsonHubProtocol
 from voisnap_mock.signalr.tasks import Appointment, Clock, LoopClock, Tasks, Timetable
 from voisnap_mock.signalr.transports import (
     DELETED,
+    ID_REQUIRED,
     METHOD_NOT_ALLOWED,
     NO_SUCH_CONNECTION,
+    POLL_HEADERS,
     SSE_HEADERS,
     TAKEN,
     HttpAnswer,
@@ -263,16 +265,16 @@ class HubEndpoint:
     async def _poll(self, request: ConnectionRequest, user: object, receive: Receive) -> HttpAnswer | None:
         live = self._claim(request, user, Transport.LONG_POLLING)
         if isinstance(live, HttpAnswer):
-            return live
+            return replace(live, headers=POLL_HEADERS)
         if live.wire is None and not live.ended:
             self.attach(live, LongPoll(live, self.options.poll_timeout))
         if not isinstance(live.wire, LongPoll):
-            return NO_SUCH_CONNECTION
+            return replace(NO_SUCH_CONNECTION, headers=POLL_HEADERS)
         return await live.wire.poll(receive)
 
     async def _post(self, request: ConnectionRequest, receive: Receive) -> HttpAnswer | None:
         """Source: Observed, a POST waits for the one before it and is answered when its whole body was taken."""
-        token = request.query.get("id")
+        token = request.query.get("id") or None
         life, current = self._look_up(token)
         refused = place_post(life, current, has_id=token is not None)
         if refused is not None:
@@ -301,7 +303,7 @@ class HubEndpoint:
         return TAKEN
 
     def _delete(self, request: ConnectionRequest) -> HttpAnswer:
-        token = request.query.get("id")
+        token = request.query.get("id") or None
         life, current = self._look_up(token)
         refused = place_delete(life, current, has_id=token is not None)
         if refused is not None:
@@ -428,11 +430,11 @@ class HubEndpoint:
 
         Source: Observed; without an id a WebSocket makes its connection on the spot.
         """
-        if transport not in self.options.transports:
-            return transport_off(transport)
-        token = request.query.get("id")
+        token = request.query.get("id") or None
         life, current = self._look_up(token)
         refused = place_get(transport, life, current, has_id=token is not None)
+        if transport not in self.options.transports and refused not in (ID_REQUIRED, NO_SUCH_CONNECTION):
+            return transport_off(transport)
         if refused is not None:
             return refused
         if token is not None and life is not Life.NEGOTIATED:

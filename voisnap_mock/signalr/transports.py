@@ -5,6 +5,7 @@ Source: Documented, TransportProtocols.md of ASP.NET Core; bodies and header val
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -222,18 +223,21 @@ class NegotiateRefused:
     error: str
 
 
+_INTEGER: Final = re.compile(r"\s*[+-]?[0-9]{1,40}\s*", re.ASCII)
+
+
 def read_negotiate(query: Parameters) -> NegotiateRequest | NegotiateRefused:
     """Decide what a negotiate's query asks for.
 
-    Source: Observed; without `negotiateVersion` it is 0, versions above 1 are answered as 1.
+    Source: Observed; without `negotiateVersion` it is 0, versions above 1 are answered as 1. What counts as an integer
+    is what .NET's `int.TryParse` takes, 32 bits and no empty text.
     """
     asked = query.get("negotiateVersion")
     version = 0
-    if asked:
-        try:
-            version = int(asked)
-        except ValueError:
+    if asked is not None:
+        if not _INTEGER.fullmatch(asked) or not -(2**31) <= int(asked) < 2**31:
             return NegotiateRefused("The client requested a non-integer protocol version.")
+        version = int(asked)
         if version < 0:
             return NegotiateRefused(
                 f"The client requested version '{version}', but the server does not support this version."
