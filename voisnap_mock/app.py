@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voisnap_mock import __version__
-from voisnap_mock.agents.script import AgentScript, AgentsFile
+from voisnap_mock.agents.script import DEFAULT_TENANT, AgentScript, AgentsFile
 from voisnap_mock.audio.installed_models import newest_model
 from voisnap_mock.audio.known_recordings import IndexNews, RecordingIndex
 from voisnap_mock.audio.stt import Ears
@@ -23,7 +23,7 @@ from voisnap_mock.cloud.chat_hub import ChatHub
 from voisnap_mock.cloud.door import Door
 from voisnap_mock.cloud.problems import CONTENT_TYPE, ProblemDetails
 from voisnap_mock.cloud.session_hub import HubDoor, SessionHub
-from voisnap_mock.cloud.tenants import DEFAULT_TENANT, Tenant, Tenants
+from voisnap_mock.cloud.tenants import Tenant, Tenants
 from voisnap_mock.cloud.tokens import TokenAuthority
 from voisnap_mock.cloud.voice_hub import VoiceHub
 from voisnap_mock.config import AgentsSource, Settings

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Header
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 
+from voisnap_mock.agents.script import DEFAULT_TENANT
 from voisnap_mock.agents.shape import duration
 from voisnap_mock.cloud.problems import ProblemDetails, RequestRefused
 from voisnap_mock.cloud.rest import CONTROL_PREFIX
-from voisnap_mock.cloud.tenants import DEFAULT_TENANT, Tenant, Tenants
+from voisnap_mock.cloud.tenants import Tenant, Tenants
 from voisnap_mock.cloud.wire import quoted
 from voisnap_mock.engine.runner import ClockMode
 
@@ -54,6 +55,7 @@ def build_control(
             return JSONResponse({"status": "not ready", "waiting_for": list(waiting_for)}, 503)
         return JSONResponse({"status": "ready", "waiting_for": []})
 
+    @router.get(CONTROL_PREFIX, include_in_schema=False)
     @router.get(f"{CONTROL_PREFIX}/info")
     async def show_info() -> Response:
         return JSONResponse(info())

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from voisnap_mock.agents.script import User
+from voisnap_mock.agents.script import DEFAULT_TENANT, User
 from voisnap_mock.app import App
 from voisnap_mock.audio.frames import CALLER_FRAME_BYTES, CALLER_RATE, FRAME_SECONDS, read_wav, resample
 from voisnap_mock.audio.marking import caller_speech
@@ -34,7 +34,7 @@ from voisnap_mock.caller import (
     Said,
     VoiceCaller,
 )
-from voisnap_mock.cloud.tenants import DEFAULT_TENANT, Tenant
+from voisnap_mock.cloud.tenants import Tenant
 from voisnap_mock.engine.runner import ClockMode, Session
 from voisnap_mock.errors import VoisnapMockError
 from voisnap_mock.journal import JournalFilter

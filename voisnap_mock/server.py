@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import uvicorn
 from uvicorn.server import ServerState
 
-from voisnap_mock.agents.script import AgentsFile
+from voisnap_mock.agents.script import DEFAULT_TENANT, AgentsFile
 from voisnap_mock.app import App
 from voisnap_mock.clock import Clock
 from voisnap_mock.config import CallClock, Settings
@@ -236,7 +236,7 @@ class MockServer:
         *,
         metadata: Mapping[str, object] | None = None,
         voice: str = "en-us",
-        tenant: str = "ten_dev",
+        tenant: str = DEFAULT_TENANT,
     ) -> Handset:
         """A reference caller on VoiceHub, a context manager: inside, the call is on.
 

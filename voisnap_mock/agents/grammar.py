@@ -23,10 +23,9 @@ _SEAM = "\0"
 def grammar_of(script: AgentScript) -> tuple[str, ...]:
     """What the agent's rules listen for, in their order, each once: in lower case, without punctuation, digits as
     words; empty when it listens for nothing in particular."""
-    rules = (*script.replies, *(rule for state in script.states.values() for rule in state), *(script.script or ()))
     phrases = [
         phrase
-        for rule in rules
+        for rule in script.rules()
         for trigger in rule.triggers
         if isinstance(trigger, Hear)
         for phrase in (*map(_spoken, trigger.phrases), *_of_patterns(trigger))

@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple
 HOME = "replies"
 """What `goto` names to lead out of every state."""
 
+DEFAULT_TENANT = "ten_dev"
+
 Hears = Literal["auto", "marks", "recordings", "vosk", "script", "activity"]
 
 
@@ -77,6 +79,16 @@ class Timing:
     chat_chunk: float = 0.05
     stt_timeout: float = 10.0
     idle_grace: float = 0.05
+
+    @property
+    def call_max_idle(self) -> float:
+        """Source: Documented as the sample value of `maxIdleTimeSeconds` (agents page)."""
+        return 15.0 if self.max_idle is None else self.max_idle
+
+    @property
+    def call_max_duration(self) -> float:
+        """Source: Documented as the sample value of `maxDurationSeconds` (agents page)."""
+        return 600.0 if self.max_duration is None else self.max_duration
 
 
 # --- What an agent does ---------------------------------------------------------------------------------------
@@ -227,6 +239,11 @@ class AgentScript:
     states: dict[str, tuple[Rule, ...]] = field(default_factory=dict)
     script: tuple[Rule, ...] | None = None
 
+    def rules(self) -> tuple[Rule, ...]:
+        """All rules, in the order of the file's sections."""
+        of_states = (rule for rules in self.states.values() for rule in rules)
+        return (*self.replies, *of_states, *(self.script or ()))
+
 
 # --- The rest of the file -------------------------------------------------------------------------------------
 
@@ -244,7 +261,7 @@ class User:
     first_name: str = "Dev"
     last_name: str = "User"
     role: str = "TenantOwner"
-    tenant: str = "ten_dev"
+    tenant: str = DEFAULT_TENANT
     mfa_secret: str | None = field(default=None, repr=False)
 
 

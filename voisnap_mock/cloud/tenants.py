@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from voisnap_mock.agents.script import AgentScript, AgentsFile
+from voisnap_mock.agents.script import DEFAULT_TENANT, AgentScript, AgentsFile
 from voisnap_mock.clock import Clock
 from voisnap_mock.engine.runner import SessionTable
 from voisnap_mock.journal import Journal
-
-DEFAULT_TENANT = "ten_dev"
 
 
 @dataclass(frozen=True, slots=True)

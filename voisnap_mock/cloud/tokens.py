@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from voisnap_mock.agents.script import Auth, User
+from voisnap_mock.agents.script import DEFAULT_TENANT, Auth, User
 from voisnap_mock.clock import iso_timestamp
 from voisnap_mock.errors import ConfigError, VoisnapMockError
 
@@ -354,7 +354,7 @@ class TokenAuthority:
         return Identity(
             kind="api_key",
             subject=f"key_{digest}",
-            tenant_id="ten_dev",
+            tenant_id=DEFAULT_TENANT,
             scope=" ".join((*_READ_SCOPES, *_WRITE_SCOPES)),
         )
 

@@ -22,7 +22,7 @@ class Manners:
     meant to come at its own pace: two seconds ahead of it count as too fast.
 
     Args:
-        began: when the first audio came, in seconds of the monotonic clock.
+        began: when the first audio came, in seconds of call time.
         any_pace: the call goes by the audio's own time, so that no pace is wrong.
     """
 
@@ -85,14 +85,15 @@ class VoiceHub(SessionHub):
             return
         if len(audio) & 1:
             self.check(connection, whole_samples, audio)
+        session = outlet_of(connection).session
+        if session is None or session.is_over:
+            return
         manners = connection.items.get("manners")
         if not isinstance(manners, Manners):
-            session = outlet_of(connection).session
-            any_pace = session is not None and session.is_repeatable
-            manners = connection.items["manners"] = Manners(self.clock.monotonic(), any_pace=any_pace)
-        if not manners.all_said and (remark := manners.remark_on(audio, self.clock.monotonic())) is not None:
+            manners = connection.items["manners"] = Manners(session.t, any_pace=session.is_repeatable)
+        if not manners.all_said and (remark := manners.remark_on(audio, session.t)) is not None:
             self.note_lint(connection, *remark)
-        outlet_of(connection).receive(AudioArrived(audio))
+        session.receive(AudioArrived(audio))
 
     @hub_method(name="SendDtmfAsync")
     def send_dtmf(self, connection: HubContext, digit: str) -> None:

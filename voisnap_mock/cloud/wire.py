@@ -10,7 +10,7 @@ from typing import Any, Literal, assert_never
 
 import msgspec
 
-from voisnap_mock.agents.script import Action, AgentScript, Dtmf, EndReason, Rule, Say, Silence
+from voisnap_mock.agents.script import Action, AgentScript, Dtmf, EndReason, Say, Silence
 from voisnap_mock.clock import iso_timestamp
 from voisnap_mock.engine.events import (
     AgentMessage,
@@ -216,9 +216,7 @@ def agent_object(script: AgentScript, *, version: int, created_at: float, update
     other status, `updatedAt`, and the values, which the page gives only as samples.
     """
     silence = _first_silence(script)
-    takes_digits = any(isinstance(trigger, Dtmf) for rule in _rules(script) for trigger in rule.triggers)
-    max_duration = 600.0 if script.timing.max_duration is None else script.timing.max_duration
-    max_idle = 15.0 if script.timing.max_idle is None else script.timing.max_idle
+    takes_digits = any(isinstance(trigger, Dtmf) for rule in script.rules() for trigger in rule.triggers)
     return {
         "id": script.id,
         "name": script.name,
@@ -257,8 +255,8 @@ def agent_object(script: AgentScript, *, version: int, created_at: float, update
         "firstMessage": _spoken(script.greeting),
         "firstMessageMode": "assistant_speaks_first",
         "endCallPhrases": [],
-        "maxDurationSeconds": _number(max_duration),
-        "maxIdleTimeSeconds": _number(max_idle),
+        "maxDurationSeconds": _number(script.timing.call_max_duration),
+        "maxIdleTimeSeconds": _number(script.timing.call_max_idle),
         "dtmfEnabled": takes_digits,
         "hipaaCompliant": False,
         "aiDisclosureMessage": "",
@@ -285,13 +283,8 @@ def agent_status(script: AgentScript) -> str:
     return "active" if script.active else "inactive"
 
 
-def _rules(script: AgentScript) -> tuple[Rule, ...]:
-    states = (rule for state in script.states.values() for rule in state)
-    return (*script.replies, *states, *(script.script or ()))
-
-
 def _first_silence(script: AgentScript) -> tuple[float, str] | None:
-    for rule in _rules(script):
+    for rule in script.rules():
         for trigger in rule.triggers:
             if isinstance(trigger, Silence):
                 return trigger.after, _spoken(rule.alternatives[0])

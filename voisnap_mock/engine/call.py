@@ -83,8 +83,6 @@ from voisnap_mock.engine.utterances import Utterance, Utterances
 if TYPE_CHECKING:
     from voisnap_mock.agents.dialogue import Turn
 
-_DEFAULT_MAX_IDLE = 15.0
-_DEFAULT_MAX_DURATION = 600.0
 _MOST_WAITING = 16
 
 
@@ -130,8 +128,8 @@ class Call:
             expected=dialogue.expected_text,
         )
         self._patience = Patience(
-            max_idle=_DEFAULT_MAX_IDLE if timing.max_idle is None else timing.max_idle,
-            max_duration=_DEFAULT_MAX_DURATION if timing.max_duration is None else timing.max_duration,
+            max_idle=timing.call_max_idle,
+            max_duration=timing.call_max_duration,
         )
         self._reply: Reply | None = None
         self._turn: Turn | None = None

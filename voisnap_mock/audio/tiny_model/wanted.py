@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from voisnap_mock.agents.script import AgentScript, Hear, Rule
+from voisnap_mock.agents.script import AgentScript, Hear
 
 _APOSTROPHES = str.maketrans("\u2019\u02bc", "''")
 # Accents that stand apart (a combining mark) belong to their letter.
@@ -53,7 +53,7 @@ def wanted_by(scripts: Iterable[AgentScript]) -> Wanted:
     """
     words: set[str] = set()
     phrases: set[str] = set()
-    for rule in (rule for script in scripts for rule in _rules(script)):
+    for rule in (rule for script in scripts for rule in script.rules()):
         if rule.when is not None and rule.when.language and not any(map(_is_english, rule.when.language)):
             continue
         for hear in (trigger for trigger in rule.triggers if isinstance(trigger, Hear)):
@@ -71,13 +71,6 @@ def words_in(text: str) -> list[str]:
     """The words of a text as a model would know them: lower case, with apostrophes, without numbers in digits."""
     composed = unicodedata.normalize("NFC", text.translate(_APOSTROPHES)).lower()
     return [word for word in _WORD.findall(composed) if not word.isdigit()]
-
-
-def _rules(script: AgentScript) -> Iterator[Rule]:
-    yield from script.replies
-    for rules in script.states.values():
-        yield from rules
-    yield from script.script or ()
 
 
 def _is_english(language: str) -> bool:
