@@ -202,3 +202,10 @@ def test_an_agent_that_does_not_exist_refuses_the_call(server: MockServer) -> No
         raise AssertionError("the call was taken")
     with pytest.raises(CallRefused, match="tenant 'ten_nobody' is not known; there are ten_dev"):
         server.caller("agt_shop", tenant="ten_nobody").__enter__()
+
+
+def test_a_caller_at_the_pace_of_the_clock_gives_no_cause_for_remarks() -> None:
+    with make("4x") as server:
+        with server.caller("agt_mute") as caller, pytest.raises(NothingHeard):
+            caller.heard(timeout=4.0)
+        assert server.app.tenants.default.journal.entries(JournalFilter(kind="lint")) == ()
