@@ -123,3 +123,14 @@ async def test_the_clock_is_that_of_a_tenant() -> None:
         answer = await http.get(CLOCK, headers={"X-Voisnap-Tenant": "ten_nobody"})
         assert answer.status_code == 404
         assert '"ten_nobody" is not known; there are ten_dev, ten_other' in answer.json()["detail"]
+
+
+async def test_a_page_of_another_origin_cannot_move_the_clock() -> None:
+    async with serving() as (server, http):
+        body = b'{"advance": "1s"}'
+        headers = {"Origin": "http://evil.test", "Content-Type": "text/plain"}
+        foreign = await http.post(CLOCK, content=body, headers=headers)
+        assert foreign.status_code == 403
+        assert "http://evil.test" in foreign.json()["detail"]
+        own = await http.post(CLOCK, content=body, headers={"Origin": server.base_url})
+        assert own.status_code == 200

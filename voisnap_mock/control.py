@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any, Protocol
+from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 
@@ -33,6 +34,14 @@ class ClockBody(BaseModel):
 
     advance: str
     call: str | None = None
+
+
+def _same_origin(request: Request) -> None:
+    """A page of another origin may not change anything here, though a browser lets it send requests."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        text = f"header Origin: a page of {quoted(origin)} may not change this server; only its own pages may"
+        raise RequestRefused(ProblemDetails(403, text))
 
 
 TenantHeader = Annotated[str, Header(alias="X-Voisnap-Tenant")]
@@ -64,7 +73,7 @@ def build_control(
     async def show_clock(tenant: TenantHeader = DEFAULT_TENANT) -> Response:
         return JSONResponse(_clock_of(_tenant(tenants, tenant), clock_mode))
 
-    @router.post(f"{CONTROL_PREFIX}/clock")
+    @router.post(f"{CONTROL_PREFIX}/clock", dependencies=[Depends(_same_origin)])
     async def advance_clock(body: ClockBody, tenant: TenantHeader = DEFAULT_TENANT) -> Response:
         found = _tenant(tenants, tenant)
         if clock_mode != "virtual":
