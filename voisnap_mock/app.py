@@ -295,7 +295,7 @@ class App:
                     await changed.wait()
                     changed.clear()
                     await self.reload()
-                    await asyncio.to_thread(self._index.refresh)
+                    await asyncio.to_thread(self._index.refresh, self._show_progress())
         except Exception as error:  # noqa: BLE001 - the outermost frame of the task
             self._report(f"edits of {self._source.path} are no longer noticed: {error!r}")
 

@@ -386,6 +386,15 @@ def test_recordings_that_sound_alike_are_told(folder: Path) -> None:
     assert "sound alike" in problem
 
 
+def test_of_many_that_sound_alike_only_some_are_told(folder: Path) -> None:
+    for number in range(12):
+        record(folder, f"copy{number}", 6, text=f"text {number}")
+    studio = Studio(folder)
+    studio.index.refresh()
+    assert studio.news[0].known == 12
+    assert len(studio.news[0].problems) == 20
+
+
 def test_of_the_quiet_folder_no_problem_is_told(tmp_path: Path) -> None:
     record(tmp_path / "quiet", "one", 0)
     record(tmp_path / "quiet", "other", 0, text="something else")

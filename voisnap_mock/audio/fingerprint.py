@@ -77,7 +77,10 @@ _UNEXPLAINED_SHARE = 0.2
 _EDGE_FRAMES = 3
 _LOOKS_ALIKE = 0.80
 _MAY_LOOK_ALIKE = 0.45
+_MOST_LOOK_ALIKES = 20
+_MOST_COMPARED = 2_000
 _NEVER = -9.0
+_PIECE = 32
 _HISTORY = _SEGMENT + _FRAMES_ADDED
 # OpenBLAS shares larger products out among threads, which for products of this size costs ten to twenty times what it
 # saves, most of all beside other work; one that has no more than this many multiplications stays in its thread.
@@ -220,6 +223,13 @@ def _features(samples: npt.NDArray[np.int16]) -> tuple[Floats, Floats]:
     return features - np.float32(_COMMON_SHARE) * features.mean(axis=1, keepdims=True), power.sum(axis=1)
 
 
+def _all_features(samples: npt.NDArray[np.int16]) -> tuple[Floats, Floats]:
+    """The same for a whole recording, some frames at a time: arrays that stay in the cache take half the time."""
+    step = _PIECE * _HOP
+    pieces = [_features(samples[at : at + step + _HOP]) for at in range(0, len(samples) - _HOP, step)]
+    return np.concatenate([features for features, _ in pieces]), np.concatenate([powers for _, powers in pieces])
+
+
 def _segments(features: Floats, begins: npt.NDArray[np.intp]) -> Floats:
     """A row for each segment: 20 frames less each band's mean, at unit length; silence is all zeros."""
     rows = features[begins[:, None] + np.arange(_SEGMENT)]
@@ -279,7 +289,7 @@ def fingerprint(recording: Recording) -> Fingerprint | TooShort | TooLong:
     begin, end = _sound(pcm)
     if (end - begin) / SAMPLE_RATE < _SHORTEST:
         return TooShort(recording.name, (end - begin) / SAMPLE_RATE)
-    features, powers = _features(np.pad(pcm, (_PAD_BEFORE * _HOP, _PAD_AFTER * _HOP)))
+    features, powers = _all_features(np.pad(pcm, (_PAD_BEFORE * _HOP, _PAD_AFTER * _HOP)))
     active = powers > powers.max() * 10 ** (-_ACTIVE_DB / 10)
     sounding = np.flatnonzero(active)
     first, last = int(sounding[0]), int(sounding[-1])
@@ -377,9 +387,11 @@ class KnownRecordings:
         return correlated
 
     def _look_alikes(self, unchecked: Container[str]) -> Iterable[LookAlikes]:
-        """Pairs that one stream could confuse. Only pairs whose segments are alike at all are compared in full."""
+        """Pairs that one stream could confuse, the first ones. Only pairs whose segments are alike at all are compared
+        in full, and of a folder full of copies of one file not all."""
         if not self.fingerprints:
             return
+        told = 0
         seen: set[tuple[int, int]] = set()
         for ours, theirs in self._alike(unchecked):
             mine, other = self.fingerprints[ours], self.fingerprints[theirs]
@@ -390,7 +402,10 @@ class KnownRecordings:
             seen.add((ours, theirs))
             score = float(_chain(other, mine.features).values.mean())
             if score > _LOOKS_ALIKE:
+                told += 1
                 yield LookAlikes(mine.name, other.name, round(score, 2))
+            if told == _MOST_LOOK_ALIKES or len(seen) == _MOST_COMPARED:
+                return
 
     def _alike(self, unchecked: Container[str]) -> Iterable[tuple[int, int]]:
         """Pairs of recordings whose segments correlate. One with all the others at a time: two thousand recordings
