@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -499,6 +500,15 @@ def test_a_configured_model_that_is_good_is_used(model: Path) -> None:
     script = agent(vosk_model="model")
     ears.check([script, script, agent("activity")])
     assert answer(ears.hearing_for(script), on_the_line(caller(FIXED[0]).pcm)).text == FIXED[0]
+
+
+def test_a_grammar_needs_a_model_that_can_be_narrowed(model: Path) -> None:
+    script = replace(agent(vosk_model="model", strict=True), grammar="script")
+    ears = Ears(agents_folder=model.parent)
+    ears.check([script])
+    (model / "graph" / "HCLG.fst").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"agt_a: grammar: script cannot be used with the model .*HCLG\.fst"):
+        ears.check([script])
 
 
 def test_an_empty_flag_is_refused_at_once() -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # How often the folders are looked at, at most: a look at 200 files costs a millisecond.
 _LOOK_EVERY = 0.2
+# The other ears still have to answer within the agent's `stt_timeout`.
+_WAIT = 5.0
 
 
 class Folder(Protocol):
@@ -99,13 +101,13 @@ class RecordingIndex:
         with self._lock:
             self._refresh(on_progress)
 
-    def current(self, *, wait: bool) -> KnownRecordings | None:
+    def current(self, *, wait: float) -> KnownRecordings | None:
         """The index of what lies in the folders now; None when there is nothing to know.
 
         Raises:
-            BlockingIOError: another thread is making it, and `wait` is false.
+            BlockingIOError: another thread is making it, and is not done within `wait` seconds.
         """
-        if not self._lock.acquire(blocking=wait):
+        if not self._lock.acquire(timeout=wait):
             raise BlockingIOError
         try:
             now = self._clock.monotonic()
@@ -192,7 +194,7 @@ class RecordingsEar:
 
 
 class _RecordingsListener:
-    """While the index is still being made, the audio is kept; only the end of the utterance waits for it."""
+    """While the index is still being made, the audio is kept; only the end of the utterance waits for it, a while."""
 
     is_sure = False
 
@@ -201,14 +203,14 @@ class _RecordingsListener:
         self._matcher: RecordingMatcher | None = None
         self._held = bytearray()
         self._is_pointless = False
-        self._begin(wait=False)
+        self._begin()
 
     def accept(self, pcm: bytes) -> None:
         if self._is_pointless:
             return
         if self._matcher is None:
             self._held += pcm
-            self._begin(wait=False)
+            self._begin()
         else:
             self._matcher.push(pcm)
 
@@ -217,10 +219,10 @@ class _RecordingsListener:
         return None if self._matcher is None else _transcript(self._matcher.heard)
 
     def finish(self, speech_seconds: float, expected: str | None = None) -> Transcript | None:
-        self._begin(wait=True)
+        self._begin(wait=_WAIT)
         return None if self._matcher is None else _transcript(self._matcher.finish())
 
-    def _begin(self, *, wait: bool) -> None:
+    def _begin(self, *, wait: float = 0.0) -> None:
         if self._matcher is not None or self._is_pointless:
             return
         try:

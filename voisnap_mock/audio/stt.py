@@ -25,7 +25,7 @@ from voisnap_mock.audio.frames import CALLER_RATE, SAMPLE_BYTES
 from voisnap_mock.audio.known_recordings import RecordingIndex, RecordingsEar
 from voisnap_mock.audio.marks_ear import MarksEar
 from voisnap_mock.audio.vosk_ear import VoskEar, vosk_problem
-from voisnap_mock.audio.vosk_model import BUILT_IN_FOLDER, VoskModel, check_model, choose_model
+from voisnap_mock.audio.vosk_model import BUILT_IN_FOLDER, VoskModel, check_model, choose_model, has_static_graph
 from voisnap_mock.engine.events import Transcript
 from voisnap_mock.errors import ConfigError, ModelError
 
@@ -319,7 +319,13 @@ class Ears:
         for script in scripts:
             self.hearing_for(script)
             if script.hears in ("auto", "vosk"):
-                models.append(self._model_for(script))
+                model = self._model_for(script)
+                models.append(model)
+                if script.grammar == "script" and has_static_graph(model.folder):
+                    raise ConfigError(
+                        f"{script.id}: grammar: script cannot be used with the model {model.folder}: its HCLG.fst is one"
+                        " piece that no grammar can narrow. Use a model with HCLr.fst and Gr.fst, or grammar: open"
+                    )
         if self._vosk_problem is not None:
             return
         for model in models:

@@ -109,6 +109,11 @@ def check_model(path: str | Path, *, origin: str = "", timeout: float = TRIAL_SE
         raise ModelError(f"{name} is no usable Vosk model: {problem}. {_REMEDY}")
 
 
+def has_static_graph(folder: Path) -> bool:
+    """Whether the model's graph is one piece, which no grammar can narrow: Vosk then ignores the grammar."""
+    return (folder / "graph" / "HCLG.fst").exists() or (folder / "HCLG.fst").exists()
+
+
 def model_folder(folder: Path) -> Path | None:
     """The folder of a model in `folder`: itself, or one at most two levels below; None when there is none."""
     candidates = [folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))]
