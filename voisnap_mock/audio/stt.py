@@ -323,8 +323,8 @@ class Ears:
                 models.append(model)
                 if script.grammar == "script" and has_static_graph(model.folder):
                     raise ConfigError(
-                        f"{script.id}: grammar: script cannot be used with the model {model.folder}: its HCLG.fst is one"
-                        " piece that no grammar can narrow. Use a model with HCLr.fst and Gr.fst, or grammar: open"
+                        f"{script.id}: grammar: script cannot be used with the model {model.folder}: its HCLG.fst is"
+                        " one piece that no grammar can narrow. Use a model with HCLr.fst and Gr.fst, or grammar: open"
                     )
         if self._vosk_problem is not None:
             return
