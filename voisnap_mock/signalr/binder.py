@@ -57,12 +57,16 @@ class Signature:
         if not self._needs_fitting:
             try:
                 return self._json(raw)
-            except (msgspec.ValidationError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 pass
         try:
             values = msgspec.json.decode(raw)
         except UnicodeDecodeError as error:
             raise BindingError(f"{BINDING_FAILED} The arguments are not valid UTF-8: {error.reason}.") from error
+        except msgspec.DecodeError as error:
+            if "out of range" not in str(error):
+                raise
+            raise BindingError(f"{BINDING_FAILED} {error}.") from error
         return self.read_values(values)
 
     def read_msgpack(self, raw: bytes | msgspec.Raw) -> tuple[object, ...]:

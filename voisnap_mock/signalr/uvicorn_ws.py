@@ -250,7 +250,11 @@ class HubSocket(asyncio.Protocol):
                     return
                 break
             if plain:
-                live.receive(apply_mask(data[begin:end], data[mask_at:begin]))
+                payload = apply_mask(data[begin:end], data[mask_at:begin])
+                if first == _FINAL_TEXT and not payload.isascii() and not _is_text(payload):
+                    self._fail(CloseCode.INVALID_DATA)
+                    return
+                live.receive(payload)
             else:
                 self._other_frame(data[position:end], first, live)
             position = end
@@ -444,6 +448,19 @@ def _key(headers: list[tuple[str, str]]) -> bytes | None:
     except ValueError:
         return None
     return keys[0].encode("latin-1") if len(nonce) == 16 else None
+
+
+def _is_text(payload: bytes) -> bool:
+    """Whether these bytes are UTF-8, as those of a text frame must be.
+
+    Source: Documented, RFC 6455 section 8.1; .NET's WebSockets refuse it too. Longer and fragmented frames are handed
+    on in pieces and not looked at here.
+    """
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def websocket_class(endpoints: Sequence[HubEndpoint]) -> type[HubSocket]:
