@@ -303,6 +303,10 @@ class TestInvocations:
                 ),
             ),
             (
+                '{"type":1,"invocationId":"1","target":"Two","arguments":["x",1e400]}\x1e',
+                f"Failed to invoke 'Two' due to an error on the server.{BINDING} Number out of range - at `$[1]`.",
+            ),
+            (
                 call("Audio", "a!"),
                 (
                     f"Failed to invoke 'Audio' due to an error on the server.{BINDING} Argument 1 'audio': expected "

@@ -178,6 +178,20 @@ class TestFrames:
         assert parsed(await socket.text())[0]["result"] == "éé"
         await answers(socket)
 
+    async def test_bytes_that_are_no_text_in_a_binary_frame(self, address: Address) -> None:
+        socket = await open_raw(address)
+        socket.send(b'{"type":1,"invocationId":"1","target":"Say","arguments":["\xff"]}\x1e', opcode=2)
+        assert "not valid UTF-8" in parsed(await socket.text())[0]["error"]
+        await answers(socket)
+
+    async def test_a_long_text_split_within_a_character(self, address: Address) -> None:
+        socket = await open_raw(address)
+        whole = frame(call("Two", "é" * 5000, 1, id=None).encode() * 8 + call("Two", "end", 1).encode())
+        for start in range(0, len(whole), 1001):
+            socket.write(whole[start : start + 1001])
+            await asyncio.sleep(0)
+        assert parsed(await socket.text())[0]["result"] == "end"
+
     async def test_pongs_are_ignored(self, address: Address) -> None:
         socket = await open_raw(address)
         socket.send(b"", opcode=10)
@@ -268,6 +282,11 @@ class TestBrokenFrames:
             (frame(b"\xff"), 1007),
             (frame(b"", fin=False, length=2_000_000), 1009),
             (b"\x81\xff\xff" + bytes(7) + bytes(4), 1002),
+            (frame(b'{"type":6,"x":"\xff"}\x1e'), 1007),
+            (frame(b"\xc3"), 1007),
+            (frame(b"\xc3", fin=False) + frame(b"x", opcode=0), 1007),
+            (frame(b"\xc3", fin=False) + frame(b"", opcode=0), 1007),
+            (frame(b"\xff" * 10, length=100_000), 1007),
         ],
         ids=[
             "unmasked",
@@ -283,6 +302,11 @@ class TestBrokenFrames:
             "text that is none",
             "a huge fragment",
             "a negative length",
+            "a text that is none",
+            "half a character",
+            "half a character and another",
+            "half a character at the end",
+            "a long text that is none",
         ],
     )
     async def test_it_ends_with_a_code(self, desk: Desk, address: Address, data: bytes, code: int) -> None:

@@ -392,6 +392,10 @@ def _array(raw: msgspec.Raw) -> tuple[object, ...]:
         values = msgspec.json.decode(raw)
     except UnicodeDecodeError as error:
         raise BindingError(f"{BINDING_FAILED} The arguments are not valid UTF-8: {error.reason}.") from error
+    except msgspec.DecodeError as error:
+        if "out of range" not in str(error):
+            raise
+        raise BindingError(f"{BINDING_FAILED} {error}.") from error
     if not isinstance(values, list):
         raise RemoteProtocolError("Expected 'arguments' to be of type Array.")
     return tuple(values)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import codecs
 import hashlib
 import inspect
 import logging
@@ -50,6 +51,7 @@ _STREAMED: Final = 65_536
 _MAX_FRAGMENT: Final = 1_048_576
 _MIDDLE_HEAD: Final = struct.Struct("!BBH").pack
 _LONG_HEAD: Final = struct.Struct("!BBQ").pack
+_Utf8: Final = codecs.getincrementaldecoder("utf-8")
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NO_UPGRADE: Final = HttpAnswer(
     400, b"This is no WebSocket upgrade of version 13.", headers={"Sec-WebSocket-Version": "13"}
@@ -102,6 +104,7 @@ class HubSocket(asyncio.Protocol):
         "_rest",
         "_root_path",
         "_state",
+        "_text",
         "_transport",
         "_woken",
     )
@@ -135,6 +138,8 @@ class HubSocket(asyncio.Protocol):
         self._woken = False
         self._paused = False
         self._opcode = 0
+        # Of a text message that comes in several pieces: what checks that it is text.
+        self._text: codecs.IncrementalDecoder | None = None
         self._close_sent = False
         self._lost = False
 
@@ -239,6 +244,7 @@ class HubSocket(asyncio.Protocol):
                 if plain and length > _STREAMED and begin <= size:
                     self._remaining = length
                     self._mask = data[mask_at:begin]
+                    self._text = _Utf8() if first == _FINAL_TEXT else None
                     self._go_on(data[begin:], live)
                     return
                 if second < 0x80:
@@ -267,10 +273,26 @@ class HubSocket(asyncio.Protocol):
         """Hand on a piece of a long frame; returns what follows the frame."""
         piece, rest = data[: self._remaining], data[self._remaining :]
         self._remaining -= len(piece)
-        live.receive(apply_mask(piece, self._mask))
+        payload = apply_mask(piece, self._mask)
+        if not self._goes_on_as_text(payload, final=not self._remaining):
+            return b""
+        live.receive(payload)
         turn = len(piece) % 4
         self._mask = self._mask[turn:] + self._mask[:turn]
         return rest
+
+    def _goes_on_as_text(self, payload: bytes, *, final: bool) -> bool:
+        """Check a piece of a message that comes in several; ends the connection when it is no text and should be."""
+        if self._text is None:
+            return True
+        try:
+            self._text.decode(payload, final)
+        except UnicodeDecodeError:
+            self._fail(CloseCode.INVALID_DATA)
+            return False
+        if final:
+            self._text = None
+        return True
 
     def _other_frame(self, frame: bytes, first: int, live: LiveConnection) -> None:
         """A fragment, a control frame, or one that breaks the rules."""
@@ -282,7 +304,12 @@ class HubSocket(asyncio.Protocol):
             if not isinstance(event, Frame):
                 continue
             if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                live.receive(bytes(event.data))
+                if event.opcode is Opcode.TEXT:
+                    self._text = _Utf8()
+                payload = bytes(event.data)
+                if not self._goes_on_as_text(payload, final=event.fin):
+                    return
+                live.receive(payload)
             elif event.opcode is Opcode.CLOSE:
                 self._closed_by_peer(conn, live)
         self._write_protocol()
@@ -453,8 +480,7 @@ def _key(headers: list[tuple[str, str]]) -> bytes | None:
 def _is_text(payload: bytes) -> bool:
     """Whether these bytes are UTF-8, as those of a text frame must be.
 
-    Source: Documented, RFC 6455 section 8.1; .NET's WebSockets refuse it too. Longer and fragmented frames are handed
-    on in pieces and not looked at here.
+    Source: Documented, RFC 6455 section 8.1; .NET's WebSockets refuse it too.
     """
     try:
         payload.decode()
