@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 from voisnap_mock.cloud.session_hub import HubOutlet, SessionHub, Visit, outlet_of
@@ -26,19 +27,23 @@ class Manners:
         any_pace: the call goes by the audio's own time, so that no pace is wrong.
     """
 
-    __slots__ = ("_began", "_bytes", "_said")
+    __slots__ = ("_began", "_bytes", "_look_at", "_said")
 
     def __init__(self, began: float, *, any_pace: bool = False) -> None:
         self._began = began
         self._bytes = 0
+        self._look_at: float = AHEAD_BYTES
         self._said: set[str] = {"pace"} if any_pace else set()
 
     @property
     def all_said(self) -> bool:
         return len(self._said) == 3
 
-    def remark_on(self, audio: bytes, now: float) -> tuple[str, str] | None:
-        """A rule and what to tell the client's author about this piece; None when there is nothing new to say."""
+    def remark_on(self, audio: bytes, now: Callable[[], float]) -> tuple[str, str] | None:
+        """A rule and what to tell the client's author about this piece; None when there is nothing new to say.
+
+        The time is asked for only when the audio can have become too much.
+        """
         first = not self._bytes
         self._bytes += len(audio)
         if first and audio[:4] == b"RIFF" and audio[8:12] == b"WAVE":
@@ -53,12 +58,15 @@ class Manners:
                 f"{len(audio)} bytes of audio came at once; 640 bytes (20 ms) are advised: "
                 "smaller pieces cost more, larger ones come later",
             )
-        if "pace" not in self._said and self._bytes - (now - self._began) * 32_000 > AHEAD_BYTES:
-            return self._say(
-                "pace",
-                "audio comes faster than it is spoken, by now more than 2 s ahead: 32,000 bytes a second are real time",
-            )
-        return None
+        if self._bytes <= self._look_at or "pace" in self._said:
+            return None
+        self._look_at = AHEAD_BYTES + (now() - self._began) * 32_000
+        if self._bytes <= self._look_at:
+            return None
+        return self._say(
+            "pace",
+            "audio comes faster than it is spoken, by now more than 2 s ahead: 32,000 bytes a second are real time",
+        )
 
     def _say(self, rule: str, message: str) -> tuple[str, str]:
         self._said.add(rule)
@@ -91,7 +99,7 @@ class VoiceHub(SessionHub):
         manners = connection.items.get("manners")
         if not isinstance(manners, Manners):
             manners = connection.items["manners"] = Manners(session.t, any_pace=session.is_repeatable)
-        if not manners.all_said and (remark := manners.remark_on(audio, session.t)) is not None:
+        if not manners.all_said and (remark := manners.remark_on(audio, lambda: session.t)) is not None:
             self.note_lint(connection, *remark)
         session.receive(AudioArrived(audio))
 
