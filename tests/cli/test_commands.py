@@ -95,6 +95,7 @@ def test_the_command_alone_lists_all_commands() -> None:
         "init",
         "schema",
         "env",
+        "models",
     ]
 
 
