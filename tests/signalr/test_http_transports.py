@@ -121,6 +121,19 @@ class TestServerSentEvents:
         assert len(desk.hub.gone) == 1
         assert (await events.post(call("Say", "x"))).status == 404
 
+    async def test_a_post_while_the_close_is_on_its_way_is_taken(self, desk: Desk, events: EventStream) -> None:
+        desk.hub.contexts[0].close()
+        assert (await events.post(records({"type": 6}))).status == 200
+        assert parsed(await events.event()) == [{"type": 7}]
+
+    async def test_a_post_that_waits_is_let_go_when_the_connection_ends(self, desk: Desk, events: EventStream) -> None:
+        await events.post(call("Wait", "x", id=None))
+        slow = desk.request("POST", events.url, body=(call("Say", "y" * 20_000, id=None) * 4).encode())
+        await desk.settle()
+        assert not slow.is_done
+        desk.hub.contexts[0].abort()
+        assert (await slow.answer()).status == 200
+
     async def test_the_server_ends_the_stream(self, desk: Desk, events: EventStream) -> None:
         await events.post(call("Bye"))
         assert [message["type"] for message in parsed(await events.event())] == [1, 3, 7]

@@ -80,7 +80,7 @@ def test_what_a_get_may_attach_to(
         (Life.LIVE, WS, POST_NOT_ALLOWED),
         (Life.RESUMABLE, WS, POST_NOT_ALLOWED),
         (Life.OVER, LP, NO_SUCH_CONNECTION),
-        (Life.OVER, SSE, NO_SUCH_CONNECTION),
+        (Life.OVER, SSE, None),
     ],
 )
 def test_what_a_post_may_reach(life: Life | str | None, current: Transport | None, answer: HttpAnswer | None) -> None:

@@ -288,10 +288,9 @@ class HubEndpoint:
             return NO_SUCH_CONNECTION
         async with wire.post_lock:
             async for chunk in _body(receive):
-                if live.ended:
-                    return NO_SUCH_CONNECTION
-                live.receive(chunk)
-                await wire.readable()
+                if not live.ended:
+                    live.receive(chunk)
+                    await wire.readable()
         return TAKEN
 
     async def _post_early(self, negotiated: Negotiated, receive: Receive) -> HttpAnswer:

@@ -578,6 +578,9 @@ class LiveConnection:
         self._connection.lose_transport()
         self._release_drained()
         if self.wire is not None:
+            if self._holds:
+                # Nothing waits its turn any more, and the client's last words may tell of its end.
+                self.wire.resume_reading()
             self._force_at = host.clock.monotonic() + host.options.close_timeout
             self._call_by(self._force_at)
             self.wire.wake()

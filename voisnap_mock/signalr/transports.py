@@ -152,10 +152,14 @@ def place_get(asked: Transport, life: Life | None, current: Transport | None, *,
 
 
 def place_post(life: Life | None, current: Transport | None, *, has_id: bool) -> HttpAnswer | None:
-    """Whether a POST may bring data; None for yes."""
+    """Whether a POST may bring data; None for yes.
+
+    While the Close is still on its way down an event stream, posts are taken (and dropped): a client that was about to
+    ping must learn of the end by the Close, not by a 404.
+    """
     if not has_id:
         return ID_REQUIRED
-    if life is None or life is Life.OVER:
+    if life is None or (life is Life.OVER and current is not Transport.SERVER_SENT_EVENTS):
         return NO_SUCH_CONNECTION
     return POST_NOT_ALLOWED if current is Transport.WEB_SOCKETS else None
 
