@@ -338,6 +338,11 @@ class Application:
                 while "0 negotiated" not in repr(endpoint):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
                 return None
+            case "empty":
+                # Answered once nobody is connected any more.
+                while endpoint.connection_count:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+                return None
             case "open":
                 hub.gate(query["gate"]).set()
                 return None
@@ -360,7 +365,10 @@ def resident_bytes() -> int:
 async def serve(kind: str) -> None:
     hubs = endpoints()
     application = Application(hubs)
-    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    # The protocol is named, not 0: asyncio sets TCP_NODELAY only on sockets that say they are TCP.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(2048)
     quiet: dict[str, Any] = {"log_level": "critical", "timeout_graceful_shutdown": 1}
     if kind == "product":
         quiet |= {"http": "h11", "ws": websocket_class(list(hubs.values())), "ws_ping_interval": None}

@@ -128,6 +128,16 @@ class RawSocket:
             return True
         return False
 
+    def half_close(self) -> None:
+        """Say that nothing more will be sent."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+
+    def drain(self) -> None:
+        """Read until the other side hangs up, in whatever way."""
+        while not self.is_at_end():
+            self._buffer = b""
+
     def _fill(self) -> None:
         piece = self.socket.recv(65_536)
         if not piece:
