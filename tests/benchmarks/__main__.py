@@ -73,7 +73,7 @@ def resident_kb(pid: int) -> int:
 
 
 @contextmanager
-def serving(agents: str = TALKER.format(text=SENTENCE * 40)) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
+def serving(agents: str = TALKER.format(text=SENTENCE * 5)) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
     """A mock in a process of its own: (process, base URL, seconds from its start to the READY line)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "agents.yaml"
