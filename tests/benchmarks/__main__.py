@@ -93,8 +93,9 @@ def serving(agents: str = TALKER.format(text=SENTENCE * 5)) -> Iterator[tuple[su
 
 
 @contextmanager
-def floor() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    process = start_on(SERVER_CORE, [PYTHON, str(HERE / "floor.py"), "0"], stdout=subprocess.PIPE)
+def script(name: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server of this folder that prints its port."""
+    process = start_on(SERVER_CORE, [PYTHON, str(HERE / name), "0", *arguments], stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
         yield process, f"http://127.0.0.1:{process.stdout.readline().strip()}"
@@ -152,18 +153,34 @@ def calls(quick: bool, most: int = 200) -> dict[str, object]:
     number, seconds, rounds = (50, 2.0, 1) if quick else (most, 5.0, 3)
     access = token()
     ours, bare = [], []
-    with serving() as (process, base, _), floor() as (floor_process, floor_base):
+    with serving() as (process, base, _), script("floor.py") as (floor_process, floor_base):
         url = f"{base}/hubs/voice?agentId=agt_talker&access_token={access}"
         for _ in range(rounds):
             bare.append(load(f"{floor_base}/hubs/voice?x=1", number, seconds, floor_process.pid))
             ours.append(load(url, number, seconds, process.pid))
+
+    return {"calls": number, **compared(ours, bare)}
+
+
+def echo(quick: bool, most: int = 200) -> dict[str, object]:
+    """The SignalR server alone: an echo hub on the direct road, beside a floor that echoes too."""
+    number, seconds, rounds = (50, 2.0, 1) if quick else (most, 5.0, 3)
+    ours, bare = [], []
+    with script("echo.py") as (process, base), script("floor.py", "echo") as (floor_process, floor_base):
+        for _ in range(rounds):
+            bare.append(load(f"{floor_base}/hubs/voice?x=1", number, seconds, floor_process.pid))
+            ours.append(load(f"{base}/hubs/voice?x=1", number, seconds, process.pid))
+    return {"calls": number, **compared(ours, bare)}
+
+
+def compared(ours: list[dict[str, float]], bare: list[dict[str, float]]) -> dict[str, object]:
+    """The medians of the rounds of a server and of its floor."""
 
     def middle(results: list[dict[str, float]], key: str) -> float:
         return median(result[key] or 0.0 for result in results)
 
     keys = ("held", "round_trip_ms_p50", "round_trip_ms_p99", "audio_late_ms_p99", "own_lag_ms_p99", "cpu_us_per_unit")
     return {
-        "calls": number,
         **{key: middle(ours, key) for key in keys},
         **{f"floor_{key}": middle(bare, key) for key in keys[1:]},
         "cpu_ratio": round(middle(ours, "cpu_us_per_unit") / middle(bare, "cpu_us_per_unit"), 2),
@@ -355,6 +372,7 @@ def frame(quick: bool) -> dict[str, object]:
 CASES = {
     "start": start,
     "calls": calls,
+    "echo": echo,
     "turn": turn,
     "speech": speech,
     "idle": idle,
@@ -367,6 +385,7 @@ CASES = {
 GOALS = {
     "start": {"ready_ms": 500.0},
     "calls": {"round_trip_ms_p99": 20.0, "audio_late_ms_p99": 20.0},
+    "echo": {"cpu_ratio": 1.6},
     "turn": {"over_the_agents_own_timing_ms_p50": 40.0},
     "speech": {"first_audio_ms_p50": 3.0},
     "idle": {"cpu_percent_of_a_core": 1.0},
@@ -394,7 +413,7 @@ def main() -> int:
     results = {}
     missed: list[str] = []
     for name in options.cases or [case for case in CASES if case not in ON_REQUEST]:
-        case = partial(calls, most=options.calls) if name == "calls" else CASES[name]
+        case = partial(CASES[name], most=options.calls) if name in ("calls", "echo") else CASES[name]
         result = results[name] = case(options.quick)
         above = [key for key, most in GOALS[name].items() if not float(str(result[key])) <= most]
         missed += [f"{name}: {key} is {result[key]}, the goal is {GOALS[name][key]:g}" for key in above]

@@ -4,7 +4,8 @@ A bare `asyncio.Protocol` that upgrades any path to a WebSocket, answers the Sig
 each `SendAudioAsync`, sends its Completion, and sends every connection one `AudioReceived` of 960 bytes each 20 ms.
 No HTTP framework, no authentication, no call, no limits: only the bytes that no server can avoid.
 
-Run as `python floor.py PORT`.
+Run as `python floor.py PORT`; with `echo` behind it each `SendAudioAsync` is answered by one `AudioReceived`, in the
+same write as its Completion, and none comes by itself.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from websockets.speedups import apply_mask
 SLOTS = 10
 SLOT_SECONDS = 0.02 / SLOTS
 AUDIO = os.urandom(960 * 50)
+ECHOES = sys.argv[2:] == ["echo"]
 KEY = re.compile(rb"^sec-websocket-key:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -41,6 +43,11 @@ def ws_text(payload: bytes) -> bytes:
     return head + payload
 
 
+def audio_frame(at: int) -> bytes:
+    audio = base64.b64encode(AUDIO[at : at + 960])
+    return ws_text(b'{"type":1,"target":"AudioReceived","arguments":["%s"]}\x1e' % audio)
+
+
 class Connection(asyncio.Protocol):
     """One client. `slots` holds the connections that are played to, spread over a 20 ms round."""
 
@@ -52,6 +59,7 @@ class Connection(asyncio.Protocol):
         self.pending = b""
         self.handle = self.upgrade
         self.slot: set[Connection] = set()
+        self.greeted = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.slot.discard(self)
@@ -90,15 +98,18 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"".join(answer))
 
     def answer(self, record: bytes) -> bytes:
-        if not self.slot:
+        if not self.greeted:
+            self.greeted = True
             self.slot = Connection.slots[Connection.opened % SLOTS]
             Connection.opened += 1
-            self.slot.add(self)
+            if not ECHOES:
+                self.slot.add(self)
             return ws_text(b"{}\x1e")
         message = decode(record)
         if message.type != 1:
             return b""
-        return ws_text(b'{"type":3,"invocationId":"%s","result":null}\x1e' % message.invocationId.encode())
+        completion = ws_text(b'{"type":3,"invocationId":"%s","result":null}\x1e' % message.invocationId.encode())
+        return audio_frame(0) + completion if ECHOES else completion
 
 
 async def main(port: int) -> None:
@@ -110,10 +121,7 @@ async def main(port: int) -> None:
         while began + tick * SLOT_SECONDS <= perf_counter():
             at = tick % 50 * 960
             for connection in Connection.slots[tick % SLOTS]:
-                audio = base64.b64encode(AUDIO[at : at + 960])
-                connection.transport.write(
-                    ws_text(b'{"type":1,"target":"AudioReceived","arguments":["%s"]}\x1e' % audio)
-                )
+                connection.transport.write(audio_frame(at))
             tick += 1
         await asyncio.sleep(began + tick * SLOT_SECONDS - perf_counter())
 
