@@ -1,6 +1,7 @@
 """Thousands of mutated frames on every transport of a live server; then an ordinary call is placed, and works.
 
-`VOISNAP_TEST_FUZZ` is the number of frames per transport and protocol; the ordinary run takes a taste. See `hub_fuzz`.
+`VOISNAP_TEST_FUZZ_LIVE` is the number of frames on each transport, parted between the protocols and the two kinds of
+server; without it there is only a taste. See `hub_fuzz`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from hub_fuzz import SENTINEL, Attack, Mutator, Oracle, last_call, mutated_bytes, waves, websocket_frames
+from hub_fuzz import SENTINEL, Attack, Mutator, attacks, last_call, mutated_bytes, waves, websocket_frames
 from hub_processes import HubServer
 from raw_wire import HANDSHAKE, RS, Canary, RawSocket, RawWebSocket, frame, read_answer
 
 pytestmark = pytest.mark.interop
 
-FRAMES = int(os.environ.get("VOISNAP_TEST_FUZZ", "3000"))
-SIDE_BY_SIDE = 16
+FRAMES = int(os.environ.get("VOISNAP_TEST_FUZZ_LIVE", "20000"))
+SIDE_BY_SIDE = 32
 GROWTH = 48_000_000
 
 
@@ -56,9 +57,8 @@ def outcome(socket: RawWebSocket, attack: Attack) -> tuple[bytes, bool]:
 
 @pytest.mark.parametrize("protocol", ["json", "messagepack"])
 def test_websockets(hubs: HubServer, protocol: str) -> None:
-    mutator = Mutator(1, protocol)
     pick = random.Random(2)
-    for wave in waves(Oracle(protocol).attacks(mutator, FRAMES), SIDE_BY_SIDE):
+    for wave in waves(attacks(protocol, FRAMES // 4), SIDE_BY_SIDE):
         sockets = [RawWebSocket(hubs, "/plain") for _ in wave]
         for socket, attack in zip(sockets, wave, strict=True):
             frames = b"".join(websocket_frames(data, pick) for data in attack.frames)
@@ -74,10 +74,9 @@ def test_websockets(hubs: HubServer, protocol: str) -> None:
 
 def test_websockets_below_the_hub_protocol(hubs: HubServer) -> None:
     """Frames whose heads, masks and lengths are wrong too: whatever is said about them, the connection ends."""
-    mutator = Mutator(3, "json")
     pick = random.Random(4)
-    stream = iter(mutator)
-    for _ in range(FRAMES // 20 // SIDE_BY_SIDE + 1):
+    stream = iter(Mutator(3, "json"))
+    for _ in range(FRAMES // 40 // SIDE_BY_SIDE + 1):
         sockets = [RawWebSocket(hubs, "/plain") for _ in range(SIDE_BY_SIDE)]
         for socket in sockets:
             frames = [mutated_bytes(pick, websocket_frames(next(stream), pick)) for _ in range(5)]
@@ -111,9 +110,8 @@ class Line(RawSocket):
 
 @pytest.mark.parametrize("protocol", ["json", "messagepack"])
 def test_long_polling(hubs: HubServer, protocol: str) -> None:
-    mutator = Mutator(5, protocol)
     with Line(hubs.port) as line:
-        for attack in Oracle(protocol).attacks(mutator, FRAMES):
+        for attack in attacks(protocol, FRAMES // 4):
             target = line.new_target()
             assert line.ask(get(target)) == (200, b"")
             assert line.ask(post(target, HANDSHAKE[protocol]))[0] == 200
@@ -131,9 +129,8 @@ def test_long_polling(hubs: HubServer, protocol: str) -> None:
 
 
 def test_event_streams(hubs: HubServer) -> None:
-    mutator = Mutator(6, "json")
     with Line(hubs.port) as line, Line(hubs.port) as posts:
-        for wave in waves(Oracle("json").attacks(mutator, FRAMES), SIDE_BY_SIDE):
+        for wave in waves(attacks("json", FRAMES // 2), SIDE_BY_SIDE):
             streams = []
             for attack in wave:
                 target = line.new_target()
@@ -173,7 +170,7 @@ def test_requests(hubs: HubServer) -> None:
         upgrade,
         b"POST /plain?id=x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
     ]
-    for _ in range(FRAMES // 10 // SIDE_BY_SIDE + 1):
+    for _ in range(FRAMES // 20 // SIDE_BY_SIDE + 1):
         sockets = [RawSocket(hubs.port) for _ in range(SIDE_BY_SIDE)]
         for socket in sockets:
             socket.write_all_it_takes(mutated_bytes(pick, pick.choice(whole), pick.randrange(1, 4)))
