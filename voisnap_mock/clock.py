@@ -7,6 +7,7 @@ a `Clock`. `monotonic` orders and measures; `wall` only dates what people read.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -52,7 +53,10 @@ class SystemClock:
         await asyncio.sleep(max(0.0, at - time.monotonic()))
 
     def call_at(self, at: float, callback: Callable[[], None]) -> Timer:
-        return asyncio.get_running_loop().call_later(max(0.0, at - time.monotonic()), callback)
+        # Event loops count in milliseconds, and from the beginning of their round: one that is asked for less calls at
+        # once, and whoever then asks again for the rest keeps the processor busy until it is time.
+        milliseconds = math.ceil(max(0.0, at - time.monotonic()) * 1000)
+        return asyncio.get_running_loop().call_later(milliseconds / 1000, callback)
 
 
 class ManualClock:
