@@ -318,6 +318,14 @@ class TestLongPolling:
         await closing
         assert len(desk.hub.gone) == 1
 
+    async def test_shutdown_between_two_polls(self, desk: Desk, poller: Poller) -> None:
+        closing = asyncio.create_task(desk.endpoint.close())
+        await desk.settle()
+        assert (await desk.fetch("POST", "/hub/negotiate")).status == 404
+        assert parsed((await poller.poll()).body.decode()) == [{"type": 7, "allowReconnect": True}]
+        assert (await poller.poll()).status == 204
+        await closing
+
     async def test_a_client_that_never_polls_is_too_slow_in_the_end(self) -> None:
         desk = Desk(options=HubOptions(max_unsent_bytes=10_000))
         poller = await Poller(desk, await desk.negotiate()).shaken()

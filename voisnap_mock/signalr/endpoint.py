@@ -230,7 +230,8 @@ class HubEndpoint:
             return preflight_answer(
                 request.headers.get("origin"), request.headers.get("access-control-request-headers")
             )
-        if self._closing:
+        if self._closing and (part == "negotiate" or request.query.get("id") not in self._live):
+            # Those who are there still get their Close, some only by their next poll.
             return NO_SUCH_CONNECTION
         try:
             user = await self._user(request)
