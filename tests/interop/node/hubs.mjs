@@ -359,7 +359,10 @@ const plans = {
     const connection = run.connection();
     const closed = ended(connection);
     const started = await outcome(connection.start().then(() => connection.state));
-    if (run.plan.waitForClose) return { started, closed: started.error ?? (await closed) };
+    if (run.plan.waitForClose) {
+      run.emit("started", started);
+      return { closed: await closed };
+    }
     const user = started.error ? null : await outcome(connection.invoke("User"));
     const query = started.error ? null : await outcome(connection.invoke("QueryOf", "flavour"));
     await connection.stop();

@@ -222,7 +222,11 @@ def test_a_hub_that_aborts_leaves_its_client_no_doubt(way: Way) -> None:
 
 
 def test_a_hub_whose_on_connected_fails_says_so_and_forbids_to_come_back(way: Way) -> None:
-    result = way.run("starts", hub="fickle", waitForClose=True, reconnect=[0, 0, 0])
+    gate = fresh("gate")
+    run = way.start("starts", hub="fickle", query=f"?gate={gate}", waitForClose=True, reconnect=[0, 0, 0])
+    assert run.wait_for("started") == {"result": "Connected"}
+    way.server.control("open", hub="fickle", gate=gate)
+    result = run.result()
 
     assert result["closed"] == (
         "Server returned an error on close: Connection closed with an error. HubException: closed today"
