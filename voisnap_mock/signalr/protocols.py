@@ -8,6 +8,7 @@ Source: Documented, HubProtocol.md of ASP.NET Core; texts of errors Observed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, Protocol, TypeAlias, assert_never
@@ -452,20 +453,20 @@ def _token(value: object) -> str:
             return "Number"
 
 
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_TO_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+
 def _is_too_deep(record: bytes) -> bool:
-    """Whether objects and arrays nest deeper than `MAX_DEPTH`; brackets in strings do not count."""
-    depth = position = 0
-    while position < len(record):
-        byte = record[position]
-        if byte == 0x22:
-            position += 1
-            while position < len(record) and record[position] != 0x22:
-                position += 2 if record[position] == 0x5C else 1
-        elif byte in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                return True
-        elif byte in b"]}":
-            depth -= 1
-        position += 1
-    return False
+    """Whether objects and arrays nest deeper than `MAX_DEPTH`, or do not match; brackets in strings do not count.
+
+    Each round takes the innermost pairs away.
+    """
+    brackets = _STRING.sub(b"", record).translate(_TO_SQUARE, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        fewer = brackets.replace(b"[]", b"")
+        if len(fewer) == len(brackets):
+            break
+        brackets = fewer
+    return bool(brackets)
