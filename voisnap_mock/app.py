@@ -134,6 +134,8 @@ class App:
         self._waiting_for: tuple[str, ...] = ("start",)
         self._watcher: asyncio.Task[None] | None = None
         self._warming_up: asyncio.Task[None] | None = None
+        self.when_warm: Callable[[], None] = lambda: None
+        """Called once, in the warm-up's thread, when all is loaded."""
         self._loader: threading.Thread | None = None
         self._last_fault = ""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -338,6 +340,7 @@ class App:
 
         self._load_ears()
         self._index.refresh(self._show_progress())
+        self.when_warm()
 
     def _load_ears(self) -> None:
         """Have the built-in model learn the words of the agents, and load it. Blocks."""

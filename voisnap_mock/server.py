@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import socket
@@ -290,6 +291,7 @@ def serve(app: App, *, on_ready: Callable[[Server], None], on_stopping: Callable
     Raises:
         PortTaken: the address cannot be bound.
     """
+    app.when_warm = _set_memory_aside
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(_serve_until_signal(app, on_ready, on_stopping))
     if app.is_loading:
@@ -307,6 +309,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+def _set_memory_aside() -> None:
+    """Spare the garbage collector what is loaded for good: looking through it stops every call for 20 ms and more."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _serve_until_signal(app: App, on_ready: Callable[[Server], None], on_stopping: Callable[[], None]) -> int:
