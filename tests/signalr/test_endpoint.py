@@ -873,6 +873,14 @@ class TestStatefulReconnect:
         await desk.clock.advance(1.0)
         assert parsed(await socket.receive()) == [{"type": 8, "sequenceId": 1}]
 
+    async def test_more_than_the_buffer_holds_waits_for_an_ack(self, desk: Desk) -> None:
+        _, socket = await self.open(desk)
+        for number in range(4):
+            desk.hub.contexts[0].send("Filled", number, "x" * 60_000)
+        assert [message["arguments"][0] for message in parsed(await socket.receive())] == [0, 1]
+        socket.send(records({"type": 8, "sequenceId": 2}))
+        assert [message["arguments"][0] for message in parsed(await socket.receive())] == [2, 3]
+
     async def test_nobody_comes_back_within_15_seconds(self, desk: Desk) -> None:
         token, socket = await self.open(desk)
         socket.lose()

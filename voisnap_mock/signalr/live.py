@@ -321,7 +321,10 @@ class LiveConnection:
         if self.ended:
             return
         match event:
-            case Ping() | Ack() | Sequence():
+            case Ack():
+                # What waited for room in the buffer of stateful reconnect may go now.
+                self._wake()
+            case Ping() | Sequence():
                 pass
             case HandshakeRequest():
                 if self._host.interceptors:
