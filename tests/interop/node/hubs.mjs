@@ -342,6 +342,19 @@ const plans = {
     return { seen: sofar, heard, answers, noted, before, after, sent: number };
   },
 
+  /** More than either side may send before the other has acknowledged it. */
+  async floods(run) {
+    const connection = await run.started();
+    const received = [];
+    connection.on("Flooded", (number, filling) => received.push([number, filling.length]));
+    const flooded = await connection.invoke("Flood", run.plan.count, run.plan.size);
+    const filling = "x".repeat(run.plan.size);
+    const echoes = Array.from({ length: run.plan.count }, () => connection.invoke("Echo", filling));
+    const echoed = (await Promise.all(echoes)).filter((echo) => echo === filling).length;
+    await connection.stop();
+    return { flooded, received, echoed };
+  },
+
   /** Says nothing for longer than either side's time-out. */
   async idles(run) {
     const connection = await run.started();

@@ -16,7 +16,7 @@ from hub_fuzz import SENTINEL, Attack, Mutator, attacks, last_call, mutated_byte
 from hub_processes import HubServer
 from raw_wire import HANDSHAKE, RS, Canary, RawSocket, RawWebSocket, frame, read_answer
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 FRAMES = int(os.environ.get("VOISNAP_TEST_FUZZ_LIVE", "20000"))
 SIDE_BY_SIDE = 32

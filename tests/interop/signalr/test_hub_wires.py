@@ -49,6 +49,21 @@ def test_resumed_connections_neither_lose_nor_double_anything(way: Way) -> None:
     assert way.server.end_of(result["after"]) == ""
 
 
+def test_resumable_connections_carry_more_than_their_buffers_hold(
+    hubs: HubServer, javascript: Callable[[int], LineClient]
+) -> None:
+    """100 kB wait for an acknowledgement at most; the rest waits for that, and comes."""
+    params = [param for param in EVERY_WAY if param[1] == "ws" and param[0] >= 8]
+    runs = [
+        Way(*param, javascript(param[0]), hubs).start("floods", stateful=True, count=7, size=30_000) for param in params
+    ]
+
+    for run in runs:
+        result = run.result()
+        assert result["flooded"] == result["echoed"] == 7
+        assert result["received"] == [[number, 30_000] for number in range(7)]
+
+
 @ways("ws", since=8)
 def test_a_client_that_may_not_resume_is_not_told_that_it_could(way: Way) -> None:
     """Clients that did not ask refuse a server that offers it, and the other way round they do without."""
@@ -92,6 +107,20 @@ def test_a_hundred_connections_at_once(version: int, hubs: HubServer, javascript
     answers = [[answer["result"] for answer in run.result()["answers"]] for run in runs]
 
     assert answers == [[number, number + 1] for number in range(100)]
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_a_client_that_wants_more_pings_than_there_are_gives_up(
+    transport: str, hubs: HubServer, javascript: Callable[[int], LineClient]
+) -> None:
+    """The server is silent for 15 s, these clients wait for 0.2 s; the hub hears of an end in order."""
+    ways = [Way(version, transport, "json", javascript(version), hubs) for version in JAVASCRIPT_VERSIONS]
+    runs = [way.start("idles", idle=5000, serverTimeout=200) for way in ways]
+    results = [run.result() for run in runs]
+
+    text = "Server timeout elapsed without receiving a message from the server."
+    assert [result["how"] for result in results] == [text] * len(ways)
+    assert [hubs.end_of(result["before"]) for result in results] == [""] * len(ways)
 
 
 # --- the end of the server
