@@ -65,6 +65,7 @@ FLOORS = (
             "audio.tones",
             "agents",
             "engine",
+            "faults",
         ),
         IO | FRAMEWORKS | EDGE | {"random"},
     ),
