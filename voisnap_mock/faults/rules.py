@@ -109,7 +109,7 @@ class Impair:
 class Framing(StrEnum):
     """What happens to a hub message on the wire.
 
-    FRAGMENT: its bytes come in several transport frames. COALESCE: it waits for the next one and shares a frame with it.
+    FRAGMENT: its bytes come in several transport frames. COALESCE: it waits for the next one and shares its frame.
     CORRUPT: its bytes are damaged. DUPLICATE: it comes twice. SWALLOW: it never comes. REORDER: it comes after the next
     one. LATE_PING: keep-alive pings stop. MISSING_COMPLETION: the invocation is carried out and never answered.
     """
