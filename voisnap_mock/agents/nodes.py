@@ -201,11 +201,16 @@ def _problem_at(text: str, index: int, message: str) -> Problem:
     return Problem(text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index), message)
 
 
+_NESTED_TOO_DEEP = f"lists and mappings are nested more than {MAX_DEPTH} deep"
 _SYNTAX_HINTS = {
     "found character that cannot start any token": "this character cannot begin a text: put the text in quotes",
     "did not find expected alphabetic or numeric character": '"*" and "&" cannot begin a text: put the text in quotes',
     "mapping values are not allowed in this context": 'a text with ": " in it needs quotes, or the indentation is off',
 }
+
+
+# Newer parsers have a limit of their own, and run into it while they look ahead.
+_TOO_DEEP = "increasing flow level"
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str) -> Problem:
@@ -217,6 +222,8 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str) -> Problem:
         indentation = lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]
         if "\t" in indentation:
             return Problem(line, indentation.index("\t") + 1, "a tab indents this line: YAML wants spaces")
+    if _TOO_DEEP in f"{error.problem} {error.context}":
+        return Problem(line, column, _NESTED_TOO_DEEP)
     found = _SYNTAX_HINTS.get(str(error.problem)) or str(error.problem)
     begun = f" {error.context}" if error.context and found == error.problem else ""
     if begun and error.context_mark and error.context_mark.line + 1 < line:
@@ -356,7 +363,7 @@ class _Tree:
 
     def _check_depth(self, event: yaml.Event, depth: int) -> None:
         if len(self._open) + depth > MAX_DEPTH:
-            self._stop(event, f"lists and mappings are nested more than {MAX_DEPTH} deep")
+            self._stop(event, _NESTED_TOO_DEEP)
 
     def _stop(self, event: yaml.Event, message: str) -> NoReturn:
         raise Refused([*self.problems, Problem(*_place(event), message)])

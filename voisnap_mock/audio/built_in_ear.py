@@ -39,12 +39,21 @@ class Vocabulary:
         self._on_learnt = on_learnt
         self._cache = cache
         self._known: frozenset[str] = frozenset()
+        self._scripts: tuple[AgentScript, ...] = ()
+        self._looked_up: tuple[AgentScript, ...] = self._scripts
         self._wanted: _Wanted = ((), ())
         self._learnt: tuple[_Wanted, Path] = (self._wanted, BUILT_IN_FOLDER)
         self._learning = threading.Lock()
 
     def want(self, scripts: Iterable[AgentScript]) -> None:
-        """These agents are served from now on."""
+        """These agents are served from now on. Cheap: their words are looked up when somebody asks for them."""
+        self._scripts = tuple(scripts)
+
+    def _look_up(self) -> _Wanted:
+        """The words that the agents want and the model lacks, and the phrases that they stand in."""
+        scripts = self._scripts
+        if self._looked_up is scripts:
+            return self._wanted
         from voisnap_mock.audio.tiny_model.wanted import wanted_by
 
         if not self._known:
@@ -52,17 +61,19 @@ class Vocabulary:
                 lines = (BUILT_IN_FOLDER / "graph" / "words.txt").read_text(encoding="utf-8").splitlines()
             except OSError:
                 # Without its files the model cannot be loaded either, which is said then.
-                return
+                return self._wanted
             self._known = frozenset(_spelled(line.split()[0]) for line in lines)
         wanted = wanted_by(scripts)
         lacking = {word: None for word in wanted.words if _spelled(word) not in self._known}
         phrases = (phrase for phrase in wanted.phrases if not lacking.keys().isdisjoint(phrase.split()))
-        self._wanted = tuple(lacking), tuple(phrases)
+        self._wanted = found = tuple(lacking), tuple(phrases)
+        self._looked_up = scripts
+        return found
 
     @property
     def lacking(self) -> tuple[str, ...]:
         """The words of the agents that the model lacks, sorted."""
-        return self._wanted[0]
+        return self._look_up()[0]
 
     def model(self) -> Path:
         """The model with the words that are wanted now.
@@ -71,7 +82,7 @@ class Vocabulary:
         cannot be learnt it is the model without them.
         """
         with self._learning:
-            wanted, folder = self._wanted, self._learnt[1]
+            wanted, folder = self._look_up(), self._learnt[1]
             if self._learnt[0] != wanted:
                 folder = self._learn(*wanted)
                 self._learnt = wanted, folder

@@ -56,7 +56,7 @@ class Door:
             identity = self.tokens.check_access(credential, self._clock.wall())
         tenant = self.tenants.get(identity.tenant_id)
         if tenant is None:
-            known = ", ".join(self.tenants.ids)
+            known = ", ".join(self.tenants.named)
             raise TokenRefused(
                 Check.TENANT,
                 f"claim tid of the access token is {identity.tenant_id[:60]!r}, this server has {known}",

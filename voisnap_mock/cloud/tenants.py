@@ -32,12 +32,14 @@ class Tenant:
     Attributes:
         file: the agents file it goes by now; sessions under way keep the one they began with.
         agents: by id, in the order of the file.
+        own: the agents file it was given for itself; None when it goes by the server's and changes with it.
     """
 
     def __init__(self, tenant_id: str, *, clock: Clock, journal: Journal, sessions: SessionTable) -> None:
         self.id = tenant_id
         self.journal = journal
         self.sessions = sessions
+        self.own: AgentsFile | None = None
         self.file = AgentsFile(agents={})
         self.agents: Mapping[str, Agent] = {}
         self._clock = clock
@@ -61,15 +63,16 @@ class Tenant:
 
 
 class Tenants:
-    """The tenants of a server: `ten_dev`, and those that users of the agents file belong to."""
+    """The tenants of a server: `ten_dev`, those that users of the agents file belong to, and those added since."""
 
     def __init__(self, make: Callable[[str, AgentsFile], Tenant]) -> None:
         self._make = make
         self._tenants: dict[str, Tenant] = {}
         self._named: tuple[str, ...] = ()
+        self._added: dict[str, None] = {}
 
     def load(self, file: AgentsFile) -> None:
-        """Give every tenant the agents file; make those that it is the first to name.
+        """Give every tenant that follows it the server's agents file; make those that it is the first to name.
 
         A tenant that it names no more keeps its sessions, and takes no new ones.
         """
@@ -78,19 +81,40 @@ class Tenants:
             if tenant_id not in self._tenants:
                 self._tenants[tenant_id] = self._make(tenant_id, file)
         for tenant in self._tenants.values():
-            tenant.load(file)
+            if tenant.own is None:
+                tenant.load(file)
+
+    def add(self, tenant: Tenant) -> None:
+        """Take in a tenant that no file names."""
+        assert tenant.id not in self._tenants, f"there is already a tenant {tenant.id}"
+        self._tenants[tenant.id] = tenant
+        self._added[tenant.id] = None
+
+    def remove(self, tenant_id: str) -> Tenant:
+        """Forget a tenant that was added; ending its sessions is left to the caller.
+
+        Raises:
+            KeyError: there is none of this id, or the agents file names it.
+        """
+        del self._added[tenant_id]
+        return self._tenants.pop(tenant_id)
 
     def get(self, tenant_id: str) -> Tenant | None:
-        return self._tenants[tenant_id] if tenant_id in self._named else None
+        return self._tenants.get(tenant_id) if tenant_id in self._named or tenant_id in self._added else None
 
     @property
     def default(self) -> Tenant:
         return self._tenants[DEFAULT_TENANT]
 
     @property
+    def named(self) -> tuple[str, ...]:
+        """Those of the agents file, which may be told to anybody."""
+        return self._named
+
+    @property
     def ids(self) -> tuple[str, ...]:
         """Those that may be used now."""
-        return self._named
+        return (*self._named, *self._added)
 
     def all(self) -> tuple[Tenant, ...]:
         """Also those that only finish their sessions."""

@@ -166,6 +166,8 @@ class TokenAuthority:
         self._revoked: dict[str, float] = {}
         self._mfa: dict[str, _PendingMfa] = {}
         self._prune_at = 1024
+        self._enrolled: dict[str, User] = {}
+        self._api_keys: dict[str, str] = {}
         self._auth = auth
         self.configure(auth)
 
@@ -179,6 +181,21 @@ class TokenAuthority:
             if user.mfa_secret is not None:
                 _check_mfa_secret(user)
         self._auth = auth
+
+    def enrol(self, user: User, api_key: str) -> None:
+        """Know a user that the agents file does not, and an API key of the same tenant."""
+        self._enrolled[user.email.casefold()] = user
+        self._api_keys[api_key] = user.tenant
+
+    def expel(self, tenant_id: str) -> None:
+        """Forget the users and keys of a tenant that were enrolled, and every login of theirs."""
+        gone = {email for email, user in self._enrolled.items() if user.tenant == tenant_id}
+        self._enrolled = {email: user for email, user in self._enrolled.items() if email not in gone}
+        self._api_keys = {key: tenant for key, tenant in self._api_keys.items() if tenant != tenant_id}
+        self._grants = {
+            token: grant for token, grant in self._grants.items() if grant.login.email.casefold() not in gone
+        }
+        self._logins = {token: login for token, login in self._logins.items() if login[0].email.casefold() not in gone}
 
     # --- making -------------------------------------------------------------------------------------------------
 
@@ -344,7 +361,9 @@ class TokenAuthority:
         Raises:
             TokenRefused: if the agents file does not list it.
         """
-        if not any(_same(key, known) for known in self._auth.api_keys):
+        tenant_id = DEFAULT_TENANT if any(_same(key, known) for known in self._auth.api_keys) else None
+        tenant_id = self._api_keys.get(key, tenant_id)
+        if tenant_id is None:
             raise TokenRefused(
                 Check.API_KEY,
                 "the API key is not one of this server: list it under auth.api_keys of the agents file",
@@ -354,7 +373,7 @@ class TokenAuthority:
         return Identity(
             kind="api_key",
             subject=f"key_{digest}",
-            tenant_id=DEFAULT_TENANT,
+            tenant_id=tenant_id,
             scope=" ".join((*_READ_SCOPES, *_WRITE_SCOPES)),
         )
 
@@ -369,7 +388,8 @@ class TokenAuthority:
 
     def _user(self, email: str) -> User | None:
         wanted = email.strip().casefold()
-        return next((user for user in self._auth.users if user.email.casefold() == wanted), None)
+        known = next((user for user in self._auth.users if user.email.casefold() == wanted), None)
+        return known or self._enrolled.get(wanted)
 
     def _issue(self, user: User, login: _Login, now: float) -> Tokens:
         self._prune(now)

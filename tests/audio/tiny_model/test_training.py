@@ -87,7 +87,8 @@ def test_features_come_every_10_ms() -> None:
 def test_digital_silence_is_a_constant() -> None:
     frames = cepstra(np.zeros(4000))
     assert np.isfinite(frames).all()
-    assert (frames == frames[0]).all()
+    # The matrix product may round rows differently, by where they lie in memory.
+    np.testing.assert_allclose(frames, np.broadcast_to(frames[0], frames.shape), rtol=0, atol=1e-3)
 
 
 def test_louder_is_more_of_the_first_number_alone() -> None:

@@ -55,6 +55,10 @@ class SessionTable:
 
     Everything is called on one running loop.
 
+    Attributes:
+        mode: how call time passes here.
+        prompts: the recordings that agents play; may be changed for sessions to come.
+
     Args:
         hearing_for: called in a worker thread at an agent's first utterance.
         endpointer_for: called on the loop when a call is opened.
@@ -86,12 +90,12 @@ class SessionTable:
         self._ids = ids
         self._journal = journal
         self._synthesizer = synthesizer
-        self._prompts = prompts
+        self.prompts = prompts
         self._hearing_for = hearing_for
         self._endpointer_for = endpointer_for
         self._limits = limits
         self._fidelity = fidelity
-        self._mode: ClockMode = mode
+        self.mode: ClockMode = mode
         self._idle_grace = idle_grace
         self._synthesis_timeout = synthesis_timeout
         self._crew = ThreadCrew(_EAR_THREADS, name="voisnap-ear") if crew is None else crew
@@ -120,7 +124,7 @@ class SessionTable:
             dialogue=Dialogue(script, variables=variables),
             endpointer=self._endpointer_for(script),
             # On a virtual clock no driver is ever late.
-            catch_up=math.inf if self._mode == "virtual" else _CATCH_UP * _SPEEDS[self._mode],
+            catch_up=math.inf if self.mode == "virtual" else _CATCH_UP * _SPEEDS[self.mode],
         )
         return self._open(self._new_id(), script, call, tenant_id=tenant_id, channel=channel, outlet=outlet)
 
@@ -248,7 +252,7 @@ class SessionTable:
             return (ear is not None and ear.owes_an_answer) or (voice is not None and voice.owes_an_answer)
 
         pace: Pace
-        if self._mode == "virtual":
+        if self.mode == "virtual":
             pace = VirtualPace(
                 session,
                 clock=self._clock,
@@ -258,7 +262,7 @@ class SessionTable:
                 note=session.note,
             )
         else:
-            pace = RealPace(session, clock=self._clock, ticker=self._ticker, speed=_SPEEDS[self._mode])
+            pace = RealPace(session, clock=self._clock, ticker=self._ticker, speed=_SPEEDS[self.mode])
         if session.channel == "chat":
             return Works(pace)
         ear = EarQueue(
@@ -272,7 +276,7 @@ class SessionTable:
         )
         voice = VoiceDesk(
             self._synthesizer,
-            self._prompts,
+            self.prompts,
             start_task=self._start_task,
             crew=self._crew,
             clock=self._clock,

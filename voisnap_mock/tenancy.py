@@ -1,0 +1,194 @@
+"""Making and ending tenants: an isolated world for one user, one test, one worker.
+
+A tenant shares nothing with another one: agents, sessions, journal, limits, clock, seed, users and keys are its own.
+What costs time or memory to load (speech, models, known recordings) is the server's and serves them all.
+"""
+
+from __future__ import annotations
+
+import secrets
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voisnap_mock.agents.script import DEFAULT_TENANT, AgentScript, AgentsFile, Limits, User
+from voisnap_mock.audio.stt import Ears
+from voisnap_mock.clock import Clock
+from voisnap_mock.cloud.tenants import Tenant, Tenants
+from voisnap_mock.cloud.tokens import TokenAuthority
+from voisnap_mock.config import CallClock, Settings
+from voisnap_mock.engine.runner import SessionTable
+from voisnap_mock.engine.runner.voicing import Synthesizer
+from voisnap_mock.ids import IdSource
+from voisnap_mock.journal import Journal
+from voisnap_mock.recordings import Recordings
+
+if TYPE_CHECKING:
+    from voisnap_mock.audio.endpointing import Endpointer
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a new tenant is to have of its own; None is what the server has.
+
+    Attributes:
+        file: its agents file.
+        recordings: the folder of the prompts that its agents play.
+    """
+
+    file: AgentsFile | None = None
+    recordings: Path | None = None
+    seed: int | None = None
+    clock: CallClock | None = None
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """A new tenant, and who may use it. Never log it."""
+
+    tenant: Tenant
+    user: User
+    api_key: str
+
+    def __repr__(self) -> str:
+        return f"Enrolment({self.tenant.id!r}, {self.user.email!r})"
+
+
+class Tenancy:
+    """Makes, changes and ends the tenants of one server. Everything is called on the server's loop.
+
+    Args:
+        file: the server's agents file.
+        recordings: its prompts.
+    """
+
+    def __init__(
+        self,
+        file: AgentsFile,
+        *,
+        settings: Settings,
+        clock: Clock,
+        tokens: TokenAuthority,
+        ears: Ears,
+        synthesizer: Synthesizer,
+        recordings: Recordings,
+    ) -> None:
+        self._file = file
+        self._settings = settings
+        self._clock = clock
+        self._tokens = tokens
+        self._ears = ears
+        self._synthesizer = synthesizer
+        self._recordings = recordings
+        self._ids = IdSource(self.seed_for("tenant"))
+        self._first: dict[str, AgentsFile] = {}
+        self.tenants = Tenants(self._make)
+        self.load(file)
+
+    @property
+    def file(self) -> AgentsFile:
+        """The server's own."""
+        return self._file
+
+    def seed_for(self, name: str) -> int:
+        """One seed for each name, so that tenants have ids of their own; the default tenant's is the one given."""
+        seed = self._file.seed if self._settings.seed is None else self._settings.seed
+        return seed if name == DEFAULT_TENANT else (seed << 32) ^ zlib.crc32(name.encode())
+
+    def load(self, file: AgentsFile) -> None:
+        """Let the server go by another agents file, and with it all tenants that have none of their own."""
+        self._file = file
+        self.tenants.load(file)
+        self._listen()
+
+    def create(self, wishes: Wishes = Wishes()) -> Enrolment:
+        """Make a tenant with a user and an API key. The same seed gives the same ids in every tenant made here.
+
+        Raises:
+            ConfigError: its agents cannot be served here.
+        """
+        own = wishes.file
+        if wishes.limits is not None:
+            own = replace(own or self._file, limits=wishes.limits)
+        if own is not None:
+            self._ears.check(own.agents.values())
+        tenant_id = self._ids.new("ten_")
+        # No tenant is ever asked for what is another's, so their ids may well be the same.
+        wishes = replace(wishes, seed=self.seed_for(DEFAULT_TENANT) if wishes.seed is None else wishes.seed)
+        tenant = self._make(tenant_id, own or self._file, wishes)
+        if own is not None:
+            tenant.own = self._first[tenant_id] = own
+        tenant.load(own or self._file)
+        self.tenants.add(tenant)
+        if own is not None:
+            self._listen()
+        user = User(f"dev@{tenant_id.lower().replace('_', '-')}.test", secrets.token_urlsafe(12), tenant=tenant_id)
+        api_key = f"vsnp_sb_{secrets.token_hex(12)}"
+        self._tokens.enrol(user, api_key)
+        return Enrolment(tenant, user, api_key)
+
+    async def drop(self, tenant_id: str) -> Tenant:
+        """End the sessions of a tenant that `create` made, and forget all that was its own.
+
+        Raises:
+            KeyError: there is none of this id, or the agents file names it.
+        """
+        tenant = self.tenants.remove(tenant_id)
+        self._first.pop(tenant_id, None)
+        self._tokens.expel(tenant_id)
+        await tenant.sessions.close()
+        if tenant.own is not None:
+            self._listen()
+        return tenant
+
+    def give(self, tenant: Tenant, file: AgentsFile, recordings: Path | None = None) -> None:
+        """Let a tenant go by an agents file of its own from now on; sessions under way finish on the one before.
+
+        Raises:
+            ConfigError: its agents cannot be served here.
+        """
+        self._ears.check(file.agents.values())
+        tenant.own = file
+        tenant.load(file)
+        if recordings is not None:
+            tenant.sessions.prompts = Recordings(recordings)
+        self._listen()
+
+    def reset(self, tenant: Tenant) -> None:
+        """Back to the agents file that the tenant began with."""
+        tenant.own = self._first.get(tenant.id)
+        tenant.load(tenant.own or self._file)
+        self._listen()
+
+    def _listen(self) -> None:
+        """The words of all agents are listened for."""
+        self._ears.serve([script for tenant in self.tenants.all() for script in tenant.file.agents.values()])
+
+    def _make(self, tenant_id: str, file: AgentsFile, wishes: Wishes = Wishes()) -> Tenant:
+        journal = Journal(self._clock, file.limits.journal_entries, file.limits.journal_bytes)
+        sessions = SessionTable(
+            clock=self._clock,
+            ids=IdSource(self.seed_for(tenant_id) if wishes.seed is None else wishes.seed),
+            journal=journal,
+            synthesizer=self._synthesizer,
+            prompts=self._recordings if wishes.recordings is None else Recordings(wishes.recordings),
+            hearing_for=self._ears.hearing_for,
+            endpointer_for=_endpointer_for(file),
+            limits=file.limits,
+            fidelity=file.fidelity,
+            mode=wishes.clock or self._settings.clock,
+            idle_grace=self._settings.idle_grace,
+        )
+        return Tenant(tenant_id, clock=self._clock, journal=journal, sessions=sessions)
+
+
+def _endpointer_for(file: AgentsFile) -> Callable[[AgentScript], Endpointer]:
+    def make(script: AgentScript) -> Endpointer:
+        from voisnap_mock.audio.endpointing import Endpointer
+
+        return Endpointer(end_of_turn=script.timing.end_of_turn, max_utterance=file.limits.max_utterance)
+
+    return make
