@@ -99,7 +99,6 @@ class HubSocket(asyncio.Protocol):
         "_opcode",
         "_paused",
         "_protocol",
-        "_receiving",
         "_remaining",
         "_rest",
         "_root_path",
@@ -134,7 +133,6 @@ class HubSocket(asyncio.Protocol):
         self._remaining = 0
         self._mask = b""
         self._fragmented = False
-        self._receiving = False
         self._woken = False
         self._paused = False
         self._opcode = 0
@@ -194,14 +192,7 @@ class HubSocket(asyncio.Protocol):
                 # The authenticator is still at work, and a client must not send yet.
                 self._rest += data
         else:
-            self._receiving = True
-            try:
-                self._frames(data, self._live)
-            finally:
-                self._receiving = False
-            if self._woken:
-                self._woken = False
-                self.flush()
+            self._frames(data, self._live)
 
     # --- frames in
 
@@ -349,8 +340,7 @@ class HubSocket(asyncio.Protocol):
     def wake(self) -> None:
         if not self._woken:
             self._woken = True
-            if not self._receiving:
-                self._flusher.add(self)
+            self._flusher.add(self)
 
     def flush(self) -> None:
         """Write everything that is queued, with one system call."""
