@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from math import ceil, log10
+from math import ceil, inf, log10
 from typing import TYPE_CHECKING
 
 from voisnap_mock.audio.frames import CALLER_FRAME_BYTES, CALLER_RATE, FRAME_SECONDS, SAMPLE_BYTES
@@ -288,6 +288,9 @@ class _Floor:
         self.level = _FIRST_FLOOR
         self._smooth: float | None = None
         self._latest: deque[float] = deque(maxlen=_STEADY_FRAMES)
+        # The stretch up to now that has stayed within `_STEADY_WITHIN`: its frames, as far as they matter, and bounds.
+        self._alike = 0
+        self._low = self._high = inf
         self._minima: deque[float] = deque(maxlen=_MINIMUM_BLOCKS)
         self._block_minimum = 0.0
         self._block_frames = 0
@@ -304,7 +307,7 @@ class _Floor:
             self._minima.append(self._block_minimum)
             self._block_minimum = smooth
             self._block_frames = 0
-        is_steady = len(latest) == _STEADY_FRAMES and max(latest) - min(latest) < _STEADY_WITHIN
+        is_steady = self._is_steady(level)
         if smooth <= self.level:
             self.level = max((self.level + smooth) / 2, _QUIETEST_FLOOR)
         elif is_steady:
@@ -313,6 +316,25 @@ class _Floor:
             quietest = min(*self._minima, self._block_minimum)
             self.level += min(max(quietest - self.level, 0.0), _FLOOR_RISE_PER_FRAME)
         return is_steady
+
+    def _is_steady(self, level: float) -> bool:
+        """Whether the latest levels, `level` the last of them, lie close together."""
+        if level > self._high:
+            self._high = level
+        elif level < self._low:
+            self._low = level
+        if self._high - self._low < _STEADY_WITHIN:
+            self._alike += 1
+        else:
+            self._low = self._high = level
+            self._alike = 0
+            for earlier in reversed(self._latest):
+                low, high = min(self._low, earlier), max(self._high, earlier)
+                if high - low >= _STEADY_WITHIN:
+                    break
+                self._low, self._high = low, high
+                self._alike += 1
+        return self._alike >= _STEADY_FRAMES
 
 
 @cache

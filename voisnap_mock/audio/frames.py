@@ -44,6 +44,8 @@ class Framer:
     def push(self, pcm: bytes) -> list[bytes]:
         """Take `pcm` and return the frames that are whole now, oldest first."""
         size = self._frame_bytes
+        if len(pcm) == size and not self._rest:
+            return [pcm]
         self._rest += pcm
         whole = len(self._rest) - len(self._rest) % size
         frames = [bytes(self._rest[at : at + size]) for at in range(0, whole, size)]

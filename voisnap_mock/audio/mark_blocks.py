@@ -33,6 +33,7 @@ MAX_WORDS = (1 << 16) - 1
 _VERSION = 1
 _SPACING = 16
 _HOST_LIMIT = 32_600
+_STEP, _HALF_STEP = np.int16(_SPACING), np.int16(_SPACING // 2)
 _SYNC = 0xB5C4
 _SYNC_BITS = 16
 _BODY_BYTES = 38
@@ -161,7 +162,7 @@ def embed(samples: Samples, blocks: bytes) -> None:
 def carried_bits(samples: Samples) -> int:
     """The bits of the samples as one number, the last sample least significant."""
     # Beyond 32759 the sum wraps, by an even number of steps: the parity stays right.
-    parity = np.packbits((samples + np.int16(_SPACING // 2)) & np.int16(_SPACING))
+    parity = np.packbits((samples + _HALF_STEP) & _STEP)
     return int.from_bytes(parity.tobytes(), "big") >> (-len(samples) % 8)
 
 
@@ -174,4 +175,7 @@ def sync_positions(bits: int, count: int) -> int:
     found = -1
     for place in range(_SYNC_BITS):
         found &= (bits if _SYNC >> (_SYNC_BITS - 1 - place) & 1 else others) << place
+        if not found:
+            # Silence ends here at once, and noise half-way.
+            return 0
     return found & ((1 << count) - 1)
