@@ -121,8 +121,10 @@ class RealPace:
     answer = receive
 
     def hear(self, frames: Sequence[AudioArrived]) -> None:
+        t = self.t
         for frame in frames:
-            self.receive(frame)
+            self._paced.step(frame, t)
+        self._set_alarm()
 
     def in_turn(self, act: Callable[[], None]) -> None:
         act()
