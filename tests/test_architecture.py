@@ -69,7 +69,11 @@ FLOORS = (
         ),
         IO | FRAMEWORKS | EDGE | {"random"},
     ),
-    Floor(2, ("cache", "clock", "ids", "journal", "recordings", "audio", "engine.runner"), FRAMEWORKS | EDGE),
+    Floor(
+        2,
+        ("cache", "clock", "coverage", "coverage_page", "ids", "journal", "recordings", "audio", "engine.runner"),
+        FRAMEWORKS | EDGE,
+    ),
     Floor(3, ("cloud", "control", "caller"), frozenset({"uvicorn"}) | EDGE),
     Floor(
         4,

@@ -66,6 +66,11 @@ def build_control(health: Health, info: Callable[[], dict[str, Any]], *, tenants
     async def show_info() -> Response:
         return JSONResponse(info())
 
+    @router.get(f"{CONTROL_PREFIX}/coverage")
+    async def show_coverage(tenant: TenantHeader = DEFAULT_TENANT) -> Response:
+        coverage = _tenant(tenants, tenant).coverage
+        return JSONResponse({**coverage.report(), "counts": coverage.dump()})
+
     @router.get(f"{CONTROL_PREFIX}/clock")
     async def show_clock(tenant: TenantHeader = DEFAULT_TENANT) -> Response:
         return JSONResponse(_clock_of(_tenant(tenants, tenant)))

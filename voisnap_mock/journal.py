@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -125,7 +125,7 @@ class Journal:
         self._bytes = 0
         self._last_seq = 0
         self._dropped: JournalEntry | None = None
-        self._subscriptions: list[Subscription] = []
+        self._followers: list[Callable[[JournalEntry], None]] = []
 
     def append(
         self,
@@ -149,8 +149,8 @@ class Journal:
         self._bytes += size
         if len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
             self._forget()
-        for subscription in self._subscriptions:
-            subscription.push(entry)
+        for follower in self._followers:
+            follower(entry)
         return entry
 
     def entries(self, wanted: JournalFilter = JournalFilter()) -> tuple[JournalEntry, ...]:
@@ -169,8 +169,12 @@ class Journal:
     def subscribe(self, wanted: JournalFilter = JournalFilter()) -> Subscription:
         """Follow the journal: an async iterator over the entries appended from now on. Close it, or use `with`."""
         subscription = Subscription(self, wanted)
-        self._subscriptions.append(subscription)
+        self.follow(subscription.push)
         return subscription
+
+    def follow(self, follower: Callable[[JournalEntry], None]) -> None:
+        """Call `follower` with every entry from now on, while it is written: it must be quick and must not raise."""
+        self._followers.append(follower)
 
     @property
     def last_seq(self) -> int:
@@ -195,10 +199,10 @@ class Journal:
             details={"entries": before["entries"] + entries, "bytes": before["bytes"] + size},
         )
 
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """Forget a follower; `Subscription.close` calls it."""
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
+    def unfollow(self, follower: Callable[[JournalEntry], None]) -> None:
+        """Forget a follower, if it is one."""
+        if follower in self._followers:
+            self._followers.remove(follower)
 
 
 class Subscription:
@@ -230,7 +234,7 @@ class Subscription:
         """End the iteration; what was not read is lost."""
         self._closed = True
         self._awake.set()
-        self._journal.unsubscribe(self)
+        self._journal.unfollow(self.push)
 
     def __enter__(self) -> Self:
         return self

@@ -49,6 +49,9 @@ UrlOption = Annotated[
         show_default=False,
     ),
 ]
+TenantOption = Annotated[
+    str | None, typer.Option(metavar="ID", help="Whose things to look at.", show_default="ten_dev")
+]
 EmailOption = Annotated[
     str | None, typer.Option(help="Log in as this user; else VOISNAP_EMAIL, the built-in user.", show_default=False)
 ]
@@ -462,6 +465,27 @@ def env(
     from voisnap_mock.cli.tokens import env
 
     env(url, shell=shell, agents=agents, as_json=as_json)
+
+
+@app.command()
+def coverage(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILES", help="Coverage files of test runs, added up; without one, a running server."),
+    ] = None,
+    url: UrlOption = None,
+    tenant: TenantOption = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page for browsers, too.", show_default=False)] = None,
+    fail_under: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, metavar="PERCENT", help="Exit with 1 when it is less.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which parts of the service's API clients have touched, and which never."""
+    from voisnap_mock.cli.covering import coverage
+
+    coverage(files or [], url=url, tenant=tenant, as_json=as_json, html=html, fail_under=fail_under)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

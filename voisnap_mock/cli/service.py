@@ -80,8 +80,18 @@ def find_login(
     )
 
 
-def ask(method: str, url: str, body: object = None, *, token: str | None = None, timeout: float = 5.0) -> Answer:
+def ask(
+    method: str,
+    url: str,
+    body: object = None,
+    *,
+    token: str | None = None,
+    tenant: str | None = None,
+    timeout: float = 5.0,
+) -> Answer:
     """One HTTP request; blocks. Proxies of the environment are left aside: the server is on this machine.
+
+    `tenant` is whose things the control API shows; its default tenant's without.
 
     Raises:
         OSError: if no answer came.
@@ -91,6 +101,8 @@ def ask(method: str, url: str, body: object = None, *, token: str | None = None,
         headers["Content-Type"] = "application/json"
     if token:
         headers["Authorization"] = f"Bearer {token}"
+    if tenant:
+        headers["X-Voisnap-Tenant"] = tenant
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers, method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -254,6 +254,8 @@ class SessionHub(Hub):
             call_id=visit.session_id,
             hub=connection.request.path,
             connectionId=connection.connection_id,
+            transport=connection.transport.value,
+            protocol=connection.protocol,
             # `id` is the connection token, a secret too.
             query={name: value for name, value in connection.request.query.items() if name != "id"},
         )
@@ -400,6 +402,7 @@ class SessionHub(Hub):
             visit.admission.tenant.journal.append(
                 "connection.turned_away",
                 tenant_id=visit.admission.tenant.id,
+                hub=connection.request.path,
                 connectionId=connection.connection_id,
                 code=code,
                 message=message,

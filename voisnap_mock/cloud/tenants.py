@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from voisnap_mock.agents.script import DEFAULT_TENANT, AgentScript, AgentsFile
 from voisnap_mock.clock import Clock
+from voisnap_mock.coverage import Coverage
 from voisnap_mock.engine.runner import SessionTable
 from voisnap_mock.journal import Journal
 
@@ -33,6 +34,7 @@ class Tenant:
         file: the agents file it goes by now; sessions under way keep the one they began with.
         agents: by id, in the order of the file.
         own: the agents file it was given for itself; None when it goes by the server's and changes with it.
+        coverage: which parts of the API were touched here.
     """
 
     def __init__(self, tenant_id: str, *, clock: Clock, journal: Journal, sessions: SessionTable) -> None:
@@ -40,6 +42,8 @@ class Tenant:
         self.journal = journal
         self.sessions = sessions
         self.own: AgentsFile | None = None
+        self.coverage = Coverage()
+        journal.follow(self.coverage.take)
         self.file = AgentsFile(agents={})
         self.agents: Mapping[str, Agent] = {}
         self._clock = clock

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar, overload
 
 from voisnap_mock.signalr.binder import Signature
 from voisnap_mock.signalr.clients import HubClients
-from voisnap_mock.signalr.transports import Parameters
+from voisnap_mock.signalr.transports import Parameters, Transport
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _MARK = "__hub_method__"
@@ -104,6 +104,12 @@ class _Owner(Protocol):
     @property
     def is_over(self) -> bool: ...
 
+    @property
+    def transport(self) -> Transport: ...
+
+    @property
+    def protocol_name(self) -> str: ...
+
 
 class HubContext:
     """One connection, as hub methods and other server code see it.
@@ -146,6 +152,16 @@ class HubContext:
             ConnectionClosed: the connection ended before the answer.
         """
         return await self._owner.ask(target, arguments, expect)
+
+    @property
+    def transport(self) -> Transport:
+        """What carries the connection; it cannot change."""
+        return self._owner.transport
+
+    @property
+    def protocol(self) -> str:
+        """The hub protocol that the client chose, `json` or `messagepack`; empty before the handshake."""
+        return self._owner.protocol_name
 
     @property
     def clients(self) -> HubClients:

@@ -193,6 +193,11 @@ class LiveConnection:
         return protocol is not None and protocol.transfer_format is TransferFormat.BINARY
 
     @property
+    def protocol_name(self) -> str:
+        protocol = self._connection.protocol
+        return "" if protocol is None else protocol.name
+
+    @property
     def is_over(self) -> bool:
         return self.ended or self._closing is not None
 
