@@ -43,17 +43,36 @@ def test_entries_are_numbered_and_dated_in_order() -> None:
         (JournalFilter(text="no such agent"), ["refused"]),
         (JournalFilter(since=2), ["event", "refused"]),
         (JournalFilter(limit=1), ["session.started"]),
+        (JournalFilter(last=2), ["event", "refused"]),
+        (JournalFilter(kind="event", last=5), ["event", "event"]),
+        (JournalFilter(last=0), []),
+        (JournalFilter(begin=0.5), ["event"]),
+        (JournalFilter(begin=0.0, end=0.5), ["session.started"]),
         (JournalFilter(call="conv_1", kind="event", since=1, limit=5), ["event"]),
     ],
     ids=str,
 )
 def test_a_filter_takes_what_it_names(wanted: JournalFilter, kinds: list[str]) -> None:
     book = journal()
-    book.append("session.started", call_id="conv_1")
-    book.append("event", call_id="conv_1", target="Transcription", text="I want a refund")
+    book.append("session.started", call_id="conv_1", t=0.0)
+    book.append("event", call_id="conv_1", t=2.5, target="Transcription", text="I want a refund")
     book.append("event", call_id="conv_2", target="AudioReceived")
     book.append("refused", message="No such agent: agt_x")
     assert [entry.kind for entry in book.entries(wanted)] == kinds
+
+
+def test_an_entry_is_shown_with_its_details_beside_it() -> None:
+    book = journal()
+    book.append("event", tenant_id="ten_dev", call_id="conv_1", t=2.5, target="Custom", seq="mine", callId="x")
+    assert book.entries()[0].as_object() == {
+        "seq": 1,
+        "at": 1_750_000_000.0,
+        "t": 2.5,
+        "tenantId": "ten_dev",
+        "callId": "conv_1",
+        "kind": "event",
+        "target": "Custom",
+    }
 
 
 def test_beyond_its_entries_it_drops_the_oldest_and_says_so() -> None:

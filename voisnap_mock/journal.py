@@ -11,9 +11,10 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType, TracebackType
+from typing import Any, NamedTuple, Self
 
 from voisnap_mock.clock import Clock
 
@@ -48,16 +49,17 @@ _CREDENTIAL_TEXT = re.compile(
     r"|\bvsnp_(?:live|sb)_\w+",
     re.IGNORECASE,
 )
-_HINTS = ("=", "earer", "EARER", "eyJ", "vsnp_")
 
 # What an entry costs besides its details, roughly: the object, its fixed fields, its place in the queue.
 _ENTRY_BYTES = 200
+_PLAIN = frozenset({int, float, bool, type(None)})
+_PLAIN_BYTES = 24
+_TEXTS = ("text", "message")
 _SUBSCRIBER_LIMIT = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """One thing that happened.
+class JournalEntry(NamedTuple):
+    """One thing that happened. A tuple: it is made in half the time of a data class.
 
     Attributes:
         seq: place in the journal, from 1, without gaps.
@@ -74,7 +76,19 @@ class JournalEntry:
     tenant_id: str | None = None
     call_id: str | None = None
     t: float | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = MappingProxyType({})
+
+    def as_object(self) -> dict[str, Any]:
+        """As the control API and records of calls show it: the details follow, and never hide what goes before."""
+        fixed = {
+            "seq": self.seq,
+            "at": self.at,
+            "t": self.t,
+            "tenantId": self.tenant_id,
+            "callId": self.call_id,
+            "kind": self.kind,
+        }
+        return fixed | {name: value for name, value in self.details.items() if name not in fixed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +97,12 @@ class JournalFilter:
 
     Attributes:
         call, kind: equal to the entry's; a kind that ends with `*` is a prefix.
-        target: equal to `details["target"]`, the hub method or event.
+        target: equal to `details["target"]`: the hub method, the hub event or the request.
         text: found in `details["text"]` or `details["message"]`, without regard to case.
         since: only entries with a greater `seq`.
+        begin, end: only entries of sessions, from and up to these seconds of call time.
         limit: at most so many, the first ones.
+        last: at most so many, the last ones.
     """
 
     call: str | None = None
@@ -94,19 +110,27 @@ class JournalFilter:
     target: str | None = None
     text: str | None = None
     since: int = 0
+    begin: float | None = None
+    end: float | None = None
     limit: int | None = None
+    last: int | None = None
 
     def takes(self, entry: JournalEntry) -> bool:
+        """Whether the entry fulfils every condition; how many there are is no matter here."""
         if entry.seq <= self.since or (self.call is not None and entry.call_id != self.call):
             return False
         if self.kind is not None and not _kind_fits(self.kind, entry.kind):
             return False
         if self.target is not None and entry.details.get("target") != self.target:
             return False
+        if self.begin is not None and (entry.t is None or entry.t < self.begin):
+            return False
+        if self.end is not None and (entry.t is None or entry.t > self.end):
+            return False
         if self.text is None:
             return True
         wanted = self.text.casefold()
-        return any(wanted in str(entry.details.get(name, "")).casefold() for name in ("text", "message"))
+        return any(wanted in str(entry.details.get(name, "")).casefold() for name in _TEXTS)
 
 
 class Journal:
@@ -121,7 +145,8 @@ class Journal:
         self._clock = clock
         self._max_entries = max_entries
         self._max_bytes = max_bytes
-        self._entries: deque[tuple[JournalEntry, int]] = deque()
+        self._entries: deque[JournalEntry] = deque()
+        self._sizes: deque[int] = deque()
         self._bytes = 0
         self._last_seq = 0
         self._dropped: JournalEntry | None = None
@@ -141,11 +166,16 @@ class Journal:
         size = _ENTRY_BYTES
         kept: dict[str, Any] = {}
         for name, value in details.items():
-            kept[name], used = _redacted(name, value)
-            size += used
+            if type(value) in _PLAIN and not is_credential(name):
+                kept[name] = value
+                size += _PLAIN_BYTES
+            else:
+                kept[name], used = _redacted(name, value)
+                size += used
         self._last_seq += 1
         entry = JournalEntry(self._last_seq, self._clock.wall(), kind, tenant_id, call_id, t, kept)
-        self._entries.append((entry, size))
+        self._entries.append(entry)
+        self._sizes.append(size)
         self._bytes += size
         if len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
             self._forget()
@@ -160,7 +190,9 @@ class Journal:
         `journal.dropped`: its `seq` is the last one dropped, its details count entries and bytes.
         """
         # Copying the deque first makes this safe beside a writer in another thread.
-        found = [entry for entry, _ in self._entries.copy() if wanted.takes(entry)]
+        found = [entry for entry in self._entries.copy() if wanted.takes(entry)]
+        if wanted.last is not None:
+            found = found[max(0, len(found) - wanted.last) :]
         dropped = self._dropped
         if dropped is not None and dropped.seq > wanted.since:
             found.insert(0, dropped)
@@ -185,7 +217,7 @@ class Journal:
         entries = size = 0
         last = None
         while len(self._entries) > 1 and (len(self._entries) > self._max_entries or self._bytes > self._max_bytes):
-            last, used = self._entries.popleft()
+            last, used = self._entries.popleft(), self._sizes.popleft()
             self._bytes -= used
             entries += 1
             size += used
@@ -264,7 +296,8 @@ class Subscription:
 
 def redact(text: str) -> str:
     """`text` without the credentials that can be told by their look: tokens in URLs and headers, JWTs, API keys."""
-    if not any(hint in text for hint in _HINTS):
+    # Nearly all texts are told apart here; the pattern takes ten times as long.
+    if not ("=" in text or "earer" in text or "EARER" in text or "eyJ" in text or "vsnp_" in text):
         return text
     return _CREDENTIAL_TEXT.sub(
         lambda found: (found.group("name") or found.group("scheme") or "") + REDACTED,
@@ -272,9 +305,15 @@ def redact(text: str) -> str:
     )
 
 
+@lru_cache(1024)
 def is_credential(name: str) -> bool:
     """Whether a field of this name holds something that must not be shown."""
     return name.replace("_", "").replace("-", "").casefold() in CREDENTIAL_NAMES
+
+
+def text_of(entry: JournalEntry) -> str:
+    """What an entry says in words: a transcript, a message; empty when it says nothing."""
+    return next((str(entry.details[name]) for name in _TEXTS if name in entry.details), "")
 
 
 def _kind_fits(wanted: str, kind: str) -> bool:
@@ -283,15 +322,15 @@ def _kind_fits(wanted: str, kind: str) -> bool:
 
 def _redacted(name: str, value: Any) -> tuple[Any, int]:
     """The value as it may be kept, and roughly how many bytes it takes."""
+    if is_credential(name) and value not in (None, 0):
+        return REDACTED, 60
     match value:
-        case None | bool() | int() | float():
-            return (REDACTED, 60) if value and is_credential(name) else (value, 24)
-        case _ if is_credential(name):
-            return REDACTED, 60
         case str():
             # `str()` also turns members of a StrEnum into what JSON shows.
             text = redact(str(value))
             return text, 50 + len(text)
+        case None | int() | float():
+            return value, _PLAIN_BYTES
         case bytes():
             return f"{len(value)} bytes", 60
         case Mapping():
