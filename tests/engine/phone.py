@@ -1,4 +1,7 @@
-"""A caller's end of a pure `Call`: plays speech and silence to it and plays its ear and voice, all in call time."""
+"""A caller's end of a pure `Call`: plays speech and silence to it and plays its ear and voice, all in call time.
+
+The functions at the end bring a call into a state, with the test itself as its ear and voice.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from fakes import LOUD_FRAME, SILENT_FRAME, LoudnessEndpointer, spoken
 
 from voisnap_mock.agents.dialogue import Dialogue
 from voisnap_mock.agents.script import AgentScript, Hear, Otherwise, Rule, Say, Timing
-from voisnap_mock.engine.call import Call
+from voisnap_mock.engine.call import Call, CallState
 from voisnap_mock.engine.events import (
     AudioArrived,
     AudioReady,
@@ -177,3 +180,39 @@ class Phone:
             case _:
                 pass
         return None
+
+
+def heard(text: str, utterance: int = 1) -> Transcribed:
+    """What the ear says of an utterance."""
+    return Transcribed(utterance, Transcript(text, 0.9, "fake"))
+
+
+def by_hand(script: AgentScript = SUPPORT) -> Phone:
+    """A phone on which the test itself is ear and voice."""
+    return Phone(script, has_ear=False, has_voice=False)
+
+
+def listening(script: AgentScript = SILENT) -> Phone:
+    phone = by_hand(script)
+    phone.start()
+    assert phone.call.state is CallState.LISTENING
+    return phone
+
+
+def thinking(script: AgentScript = SILENT, *, seconds: float = 0.2) -> Phone:
+    """After an utterance of so many seconds that began with the call."""
+    phone = listening(script)
+    phone.say(seconds)
+    assert phone.call.state is CallState.THINKING
+    return phone
+
+
+def speaking(script: AgentScript = SUPPORT, *, played: float = 0.0) -> Phone:
+    """In the greeting, all of which has been made: a word lasts 0.2 s."""
+    phone = by_hand(script)
+    phone.start()
+    greeting = " ".join(action.text for action in script.greeting if isinstance(action, Say))
+    phone.give(Synthesized(1, 0, spoken(greeting)))
+    phone.wait(played)
+    assert phone.call.state is CallState.SPEAKING
+    return phone
