@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from watchfiles import awatch
 
 from voisnap_mock.agents.script import AgentsFile
 from voisnap_mock.audio.frames import write_wav
@@ -154,6 +155,31 @@ async def test_a_new_recording_is_noticed(tmp_path: Path) -> None:
         changed.clear()
         (tmp_path / "recordings" / "prompts" / "hello.wav").write_bytes(WAV)
         await asyncio.wait_for(changed.wait(), 10)
+    finally:
+        watching.cancel()
+
+
+async def test_calls_that_are_recorded_beside_the_agents_are_no_edit(tmp_path: Path) -> None:
+    path = tmp_path / "agents.yaml"
+    path.write_text(AGENTS, encoding="utf-8")
+    calls, prompts = tmp_path / "recordings" / "calls", tmp_path / "recordings" / "prompts"
+    for folder in (calls, prompts):
+        folder.mkdir(parents=True)
+    told: asyncio.Queue[None] = asyncio.Queue()
+    watching = asyncio.create_task(AgentsSource(path, recorded=calls).watch(lambda: told.put_nowait(None)))
+    try:
+        await asyncio.wait_for(told.get(), 10)
+        # Somebody else who watches says when there was something to be seen; the second time, the first is long told.
+        beside = awatch(tmp_path / "recordings", debounce=200, step=100, stop_event=(done := asyncio.Event()))
+        for content in (WAV, WAV + WAV):
+            seen = asyncio.create_task(anext(beside))
+            await asyncio.sleep(0)
+            (calls / "in.wav").write_bytes(content)
+            await asyncio.wait_for(seen, 10)
+        assert told.empty()
+        (prompts / "hello.wav").write_bytes(WAV)
+        await asyncio.wait_for(told.get(), 10)
+        done.set()
     finally:
         watching.cancel()
 

@@ -27,7 +27,7 @@ from voisnap_mock.cloud.voice_hub import VoiceHub
 from voisnap_mock.config import AgentsSource, Settings
 from voisnap_mock.errors import ConfigError, ModelError
 from voisnap_mock.ids import IdSource
-from voisnap_mock.recordings import Utterances
+from voisnap_mock.recordings import Recorder, Utterances
 from voisnap_mock.signalr import HubEndpoint, HubOptions
 from voisnap_mock.signalr.connection import ConnectionLimits
 from voisnap_mock.tenancy import Tenancy
@@ -81,7 +81,15 @@ class App:
         self.clock = clock or SystemClock()
         self._report = report or _log.warning
         self._progress = progress
-        self._source = AgentsSource(settings.agents, origin=settings.origins.get("agents", ""))
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._recorder: Recorder | None = None
+        if settings.record is not None:
+            self._recorder = Recorder(
+                settings.record, origin=settings.origin("record"), on_loop=self._on_loop, report=self._report
+            )
+        self._source = AgentsSource(
+            settings.agents, origin=settings.origins.get("agents", ""), recorded=settings.record
+        )
         self._own_file = file
         folder = settings.agents.parent if settings.agents is not None else Path.cwd()
         self._index = RecordingIndex(
@@ -110,6 +118,7 @@ class App:
             ears=self.ears,
             synthesizer=self.synthesizer,
             recordings=self._source.recordings,
+            recorder=self._recorder,
         )
         self.tenants = self.tenancy.tenants
         self._trace_ids = IdSource(self.tenancy.seed_for("trace"))
@@ -141,7 +150,6 @@ class App:
         """Called once, in the warm-up's thread, when all is loaded."""
         self._loader: threading.Thread | None = None
         self._last_fault = ""
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._known_problems: frozenset[str] = frozenset()
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -190,6 +198,8 @@ class App:
                 hub.finish()
             await asyncio.gather(*(endpoint.close() for endpoint in self.endpoints))
         finally:
+            if self._recorder is not None:
+                await asyncio.to_thread(self._recorder.close)
             await self.synthesizer.close()
 
     @property

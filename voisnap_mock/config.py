@@ -44,6 +44,7 @@ class Settings:
         vosk_model: folder of the Vosk model for agents that name none themselves.
         clock: what moves call time: the wall clock, four times as fast, or the caller's audio.
         idle_grace: seconds of real time that a virtual clock waits for an idle caller; None is the agent's own.
+        record: the folder that gets a folder for each call; None records nothing.
         log: how much is logged.
         origins: for settings that were given, by what: `--port`, `VOISNAP_MOCK_PORT`.
     """
@@ -56,6 +57,7 @@ class Settings:
     vosk_model: Path | None = None
     clock: CallClock = "real"
     idle_grace: float | None = None
+    record: Path | None = None
     log: LogLevel = "warning"
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -182,6 +184,7 @@ _PARSERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "vosk_model": _path,
     "clock": _clock,
     "idle_grace": _idle_grace,
+    "record": _path,
     "log": _log,
 }
 assert _PARSERS.keys() == {setting.name for setting in fields(Settings)} - {"origins"}
@@ -197,10 +200,15 @@ class AgentsSource:
         path: the file, None for the built-in agents.
         recordings: the prompts beside it.
         utterances: the known caller recordings there.
+
+    Args:
+        origin: what named the file.
+        recorded: the folder that calls are recorded in; what happens there is no edit, wherever it lies.
     """
 
-    def __init__(self, path: Path | None, *, origin: str = "") -> None:
+    def __init__(self, path: Path | None, *, origin: str = "", recorded: Path | None = None) -> None:
         self.path = path
+        self._recorded = None if recorded is None else recorded.resolve()
         self._folder = (path.parent if path is not None else Path.cwd()) / RECORDINGS
         self.recordings = Recordings(self._folder)
         self.utterances = Utterances(self._folder / UTTERANCES)
@@ -262,5 +270,10 @@ class AgentsSource:
         from watchfiles import awatch
 
         async for changes in awatch(folder, watch_filter=None, recursive=recursive, debounce=200, step=100):
-            if not names or any(Path(changed).name in names for _, changed in changes):
+            if any(self._counts(Path(changed), names) for _, changed in changes):
                 on_change()
+
+    def _counts(self, changed: Path, names: tuple[str, ...]) -> bool:
+        if self._recorded is not None and changed.resolve().is_relative_to(self._recorded):
+            return False
+        return not names or changed.name in names

@@ -23,7 +23,7 @@ from voisnap_mock.engine.runner import SessionTable
 from voisnap_mock.engine.runner.voicing import Synthesizer
 from voisnap_mock.ids import IdSource
 from voisnap_mock.journal import Journal
-from voisnap_mock.recordings import Recordings
+from voisnap_mock.recordings import CallArchive, Recorder, Recordings
 
 if TYPE_CHECKING:
     from voisnap_mock.audio.endpointing import Endpointer
@@ -63,6 +63,7 @@ class Tenancy:
     Args:
         file: the server's agents file.
         recordings: its prompts.
+        recorder: writes the calls of all tenants to the disk.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Tenancy:
         ears: Ears,
         synthesizer: Synthesizer,
         recordings: Recordings,
+        recorder: Recorder | None = None,
     ) -> None:
         self._file = file
         self._settings = settings
@@ -83,6 +85,7 @@ class Tenancy:
         self._ears = ears
         self._synthesizer = synthesizer
         self._recordings = recordings
+        self._recorder = recorder
         self._ids = IdSource(self.seed_for("tenant"))
         self._first: dict[str, AgentsFile] = {}
         self.tenants = Tenants(self._make)
@@ -169,6 +172,8 @@ class Tenancy:
 
     def _make(self, tenant_id: str, file: AgentsFile, wishes: Wishes = Wishes()) -> Tenant:
         journal = Journal(self._clock, file.limits.journal_entries, file.limits.journal_bytes)
+        mode = wishes.clock or self._settings.clock
+        calls = CallArchive(journal, mode=mode, recorder=self._recorder)
         sessions = SessionTable(
             clock=self._clock,
             ids=IdSource(self.seed_for(tenant_id) if wishes.seed is None else wishes.seed),
@@ -179,10 +184,11 @@ class Tenancy:
             endpointer_for=_endpointer_for(file),
             limits=file.limits,
             fidelity=file.fidelity,
-            mode=wishes.clock or self._settings.clock,
+            mode=mode,
             idle_grace=self._settings.idle_grace,
+            tap_for=calls.open,
         )
-        return Tenant(tenant_id, clock=self._clock, journal=journal, sessions=sessions)
+        return Tenant(tenant_id, clock=self._clock, journal=journal, sessions=sessions, calls=calls)
 
 
 def _endpointer_for(file: AgentsFile) -> Callable[[AgentScript], Endpointer]:

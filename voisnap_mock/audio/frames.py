@@ -106,16 +106,23 @@ class _WavFormat:
     sample_bits: int
 
 
-def write_wav(pcm: bytes, sample_rate: int) -> bytes:
-    """A WAV file: 16 bits, one channel."""
+WAV_HEADER_BYTES = 44
+
+
+def wav_header(data_bytes: int, sample_rate: int) -> bytes:
+    """What stands before the PCM in a WAV file: 16 bits, one channel."""
     return (
-        struct.pack("<4sI4s", b"RIFF", 36 + len(pcm), b"WAVE")
+        struct.pack("<4sI4s", b"RIFF", WAV_HEADER_BYTES - 8 + data_bytes, b"WAVE")
         + struct.pack(
             "<4sIHHIIHH", b"fmt ", 16, _PCM, 1, sample_rate, sample_rate * SAMPLE_BYTES, SAMPLE_BYTES, 8 * SAMPLE_BYTES
         )
-        + struct.pack("<4sI", b"data", len(pcm))
-        + pcm
+        + struct.pack("<4sI", b"data", data_bytes)
     )
+
+
+def write_wav(pcm: bytes, sample_rate: int) -> bytes:
+    """A WAV file: 16 bits, one channel."""
+    return wav_header(len(pcm), sample_rate) + pcm
 
 
 def read_wav_channels(data: bytes) -> tuple[tuple[bytes, ...], int]:

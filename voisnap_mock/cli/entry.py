@@ -148,6 +148,10 @@ def serve(
             show_default="50ms",
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Record every call in a folder of its own here.", show_default=False),
+    ] = None,
     log: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="warning")] = None,
 ) -> None:
     """Serve until stopped.
@@ -166,6 +170,7 @@ def serve(
             "vosk_model": vosk_model,
             "clock": clock,
             "idle_grace": idle_grace,
+            "record": record,
             "log": log,
         }
     )

@@ -57,6 +57,8 @@ def _start_lines(server: Server) -> Iterator[tuple[str | Span, ...]]:
     if app.ears.warning:
         yield _label(""), Span(f"warning: {app.ears.warning}", "yellow")
     yield _label("Speaks"), app.synthesizer.status()
+    if app.settings.record is not None:
+        yield _label("Records"), _nearby(str(app.settings.record))
     watched = " (edits are taken over at once)" if app.settings.agents is not None else ""
     yield _label("Agents"), _nearby(file.source), Span(watched, "dim")
     width = max(map(len, file.agents), default=0)

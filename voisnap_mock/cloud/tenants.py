@@ -10,6 +10,7 @@ from voisnap_mock.clock import Clock
 from voisnap_mock.coverage import Coverage
 from voisnap_mock.engine.runner import SessionTable
 from voisnap_mock.journal import Journal
+from voisnap_mock.recordings import CallArchive
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +29,23 @@ class Agent:
 
 
 class Tenant:
-    """One tenant: its agents, its sessions, its journal.
+    """One tenant: its agents, its sessions, its journal, its calls.
 
     Attributes:
+        calls: what can still be heard and read of its calls, also of those that are over.
         file: the agents file it goes by now; sessions under way keep the one they began with.
         agents: by id, in the order of the file.
         own: the agents file it was given for itself; None when it goes by the server's and changes with it.
         coverage: which parts of the API were touched here.
     """
 
-    def __init__(self, tenant_id: str, *, clock: Clock, journal: Journal, sessions: SessionTable) -> None:
+    def __init__(
+        self, tenant_id: str, *, clock: Clock, journal: Journal, sessions: SessionTable, calls: CallArchive
+    ) -> None:
         self.id = tenant_id
         self.journal = journal
         self.sessions = sessions
+        self.calls = calls
         self.own: AgentsFile | None = None
         self.coverage = Coverage()
         journal.follow(self.coverage.take)

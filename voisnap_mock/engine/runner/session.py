@@ -80,6 +80,22 @@ class Outlet(Protocol):
         ...
 
 
+class Tap(Protocol):
+    """Listens in on a session's audio: what the client really sent, and really was sent, with its call time."""
+
+    def heard(self, pcm: bytes, t: float) -> None:
+        """20 ms of the caller, which end at `t`."""
+        ...
+
+    def said(self, pcm: bytes, t: float) -> None:
+        """20 ms of the agent, to be played from `t` on."""
+        ...
+
+    def close(self) -> None:
+        """The session is over and has journaled its last entry."""
+        ...
+
+
 class Machine(Protocol):
     """A `Call` or a `Chat`."""
 
@@ -100,6 +116,7 @@ class Works:
     pace: Pace
     ear: EarQueue | None = None
     voice: VoiceDesk | None = None
+    tap: Tap | None = None
 
 
 class Session:
@@ -152,7 +169,7 @@ class Session:
         self._is_stepping = False
         self._waiting: deque[tuple[Input | None, float]] = deque()
         made = works(self)
-        self._pace, self._ear, self._voice = made.pace, made.ear, made.voice
+        self._pace, self._ear, self._voice, self._tap = made.pace, made.ear, made.voice, made.tap
 
     # --- For hubs and the control API -----------------------------------------------------------------------------
 
@@ -288,6 +305,8 @@ class Session:
 
     def _step(self, given: Input | None, t: float) -> None:
         machine = self._machine
+        if self._tap is not None and type(given) is AudioArrived:
+            self._tap.heard(given.pcm, t)
         for effect in machine.advance(t) if given is None else machine.receive(given, t):
             if type(effect) is Emit:
                 self._emit(effect.event, t)
@@ -338,6 +357,8 @@ class Session:
             # Not journaled, and not kept for later: fifty a second, and stale at once.
             if outlet is not None:
                 outlet.deliver(event)
+                if self._tap is not None:
+                    self._tap.said(event.pcm, t)
             return
         if isinstance(event, SessionEnded):
             self.reason, self.duration = event.reason, event.duration
@@ -387,6 +408,8 @@ class Session:
         if self._voice is not None:
             self._voice.close()
         self._forget(self)
+        if self._tap is not None:
+            self._tap.close()
 
 
 def _shown(value: Any) -> Any:

@@ -20,7 +20,7 @@ from voisnap_mock.engine.ports import Endpointer
 from voisnap_mock.engine.runner.crew import Crew, ThreadCrew
 from voisnap_mock.engine.runner.hearing import EarQueue, Hearing
 from voisnap_mock.engine.runner.pace import Pace, RealPace
-from voisnap_mock.engine.runner.session import Channel, Machine, Outlet, Session, Works
+from voisnap_mock.engine.runner.session import Channel, Machine, Outlet, Session, Tap, Works
 from voisnap_mock.engine.runner.ticker import Ticker
 from voisnap_mock.engine.runner.virtual import VirtualPace
 from voisnap_mock.engine.runner.voicing import Prompts, Synthesizer, VoiceDesk
@@ -67,6 +67,7 @@ class SessionTable:
             longer waits for the caller.
         synthesis_timeout: seconds of real time after which a voice counts as failed; for ears the script says it.
         crew: runs blocking work; by default four threads of its own.
+        tap_for: asked for every session that is opened, before it has journaled anything.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class SessionTable:
         idle_grace: float | None = None,
         synthesis_timeout: float = 20.0,
         crew: Crew | None = None,
+        tap_for: Callable[[Session], Tap] | None = None,
     ) -> None:
         self._clock = clock
         self._ids = ids
@@ -98,6 +100,7 @@ class SessionTable:
         self.mode: ClockMode = mode
         self._idle_grace = idle_grace
         self._synthesis_timeout = synthesis_timeout
+        self._tap_for = tap_for
         self._crew = ThreadCrew(_EAR_THREADS, name="voisnap-ear") if crew is None else crew
         self._ticker = Ticker(clock)
         self._sessions: dict[str, Session] = {}
@@ -126,7 +129,9 @@ class SessionTable:
             # On a virtual clock no driver is ever late.
             catch_up=math.inf if self.mode == "virtual" else _CATCH_UP * _SPEEDS[self.mode],
         )
-        return self._open(self._new_id(), script, call, tenant_id=tenant_id, channel=channel, outlet=outlet)
+        return self._open(
+            self._new_id(), script, call, tenant_id=tenant_id, channel=channel, outlet=outlet, variables=variables
+        )
 
     def open_chat(
         self,
@@ -151,7 +156,9 @@ class SessionTable:
             new_message_id=lambda: ids.new("msg_"),
             chunks=self._fidelity.chat_chunks,
         )
-        return self._open(session_id, script, chat, tenant_id=tenant_id, channel="chat", outlet=outlet)
+        return self._open(
+            session_id, script, chat, tenant_id=tenant_id, channel="chat", outlet=outlet, variables=variables
+        )
 
     def resume(
         self, session_id: str, *, tenant_id: str, channel: Literal["voice", "chat"], outlet: Outlet
@@ -225,6 +232,7 @@ class SessionTable:
         tenant_id: str,
         channel: Channel,
         outlet: Outlet,
+        variables: Mapping[str, object] | None,
     ) -> Session:
         session = Session(
             session_id,
@@ -240,7 +248,8 @@ class SessionTable:
             forget=self._forget,
         )
         self._sessions[session.id] = session
-        session.note("session.opened", agent=script.id, channel=channel)
+        given = {name: value for name, value in (variables or {}).items() if value}
+        session.note("session.opened", agent=script.id, channel=channel, **given)
         return session
 
     def _works(self, session: Session) -> Works:
@@ -263,8 +272,9 @@ class SessionTable:
             )
         else:
             pace = RealPace(session, clock=self._clock, ticker=self._ticker, speed=_SPEEDS[self.mode])
+        tap = None if self._tap_for is None else self._tap_for(session)
         if session.channel == "chat":
-            return Works(pace)
+            return Works(pace, tap=tap)
         ear = EarQueue(
             lambda: self._hearing_for(session.script),
             crew=self._crew,
@@ -285,7 +295,7 @@ class SessionTable:
             note=session.note,
             settled=pace.settled,
         )
-        return Works(pace, ear, voice)
+        return Works(pace, ear, voice, tap)
 
     def _check_limit(self) -> None:
         most = self._limits.max_sessions
