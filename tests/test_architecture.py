@@ -95,6 +95,7 @@ FLOORS = (
             "server",
             "tenancy",
             "handset",
+            "keyboard",
             "cli",
             "pytest_plugin",
             "__init__",

@@ -635,6 +635,14 @@ class ChatUser(_Party):
         self._turns.caller_spoke(self.now())
         await self._invoke("SendMessageAsync", {"content": text, "metadata": dict(metadata or {})})
 
+    async def typing(self) -> None:
+        """Tell the agent that the user types."""
+        await self._invoke("TypingAsync")
+
+    async def cancel(self) -> None:
+        """Have no more of the reply that is being written."""
+        await self._invoke("CancelAsync")
+
     async def hang_up(self) -> Ended | None:
         """End the session and wait for the server's `SessionEnded`."""
         if not self.is_over:

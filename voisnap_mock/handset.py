@@ -17,7 +17,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from voisnap_mock.agents.script import DEFAULT_TENANT, User
 from voisnap_mock.app import App
@@ -26,6 +26,7 @@ from voisnap_mock.audio.marking import caller_speech
 from voisnap_mock.caller import (
     CallerEvent,
     CallRefused,
+    ChatUser,
     Connected,
     Ended,
     Heard,
@@ -33,6 +34,7 @@ from voisnap_mock.caller import (
     Resumed,
     Said,
     VoiceCaller,
+    Wrote,
 )
 from voisnap_mock.cloud.tenants import Tenant
 from voisnap_mock.engine.runner import ClockMode, Session
@@ -40,8 +42,11 @@ from voisnap_mock.errors import VoisnapMockError
 from voisnap_mock.journal import JournalFilter
 
 Result = TypeVar("Result")
+Line_ = TypeVar("Line_", VoiceCaller, ChatUser)
+Party_ = TypeVar("Party_", bound="AsyncParty[Any]")
 
 _SILENCE = bytes(CALLER_FRAME_BYTES)
+_LINES = ("agent.transcript", "caller.transcript", "agent.message", "caller.message")
 _SPEEDS: Mapping[ClockMode, float] = {"real": 1.0, "4x": 4.0}
 
 
@@ -54,7 +59,7 @@ class Line:
     """One line of a conversation.
 
     Attributes:
-        who: `agent` or `caller`; of the caller it is what the agent understood.
+        who: `agent` or `caller`; of one who speaks it is what the agent understood.
         begin, end: seconds of call time.
         interrupted: the caller broke it off, and `text` is what was really played.
     """
@@ -66,19 +71,15 @@ class Line:
     interrupted: bool = False
 
 
-class AsyncHandset:
-    """A caller on the server's own loop; an async context manager, inside of which the call is on.
+class AsyncParty(Generic[Line_]):
+    """What a telephone and a keyboard in a program's hand have in common; an async context manager.
 
-    Leaving it hangs up. `Handset` is the same for programs that are not async.
+    Inside, the session is on. Leaving it hangs up, unless the connection was dropped: then the session waits.
 
     Args:
-        agent_id: whom to call.
+        agent_id: whom to reach.
         metadata: of the connection, for the agent's templates.
-        voice: the caller's own.
         tenant: whose agent it is.
-
-    Attributes:
-        audio: both sides so far, on one time line of call time.
     """
 
     def __init__(
@@ -88,17 +89,14 @@ class AsyncHandset:
         agent_id: str,
         *,
         metadata: Mapping[str, object] | None = None,
-        voice: str = "en-us",
         tenant: str = DEFAULT_TENANT,
     ) -> None:
-        self.audio = Recording()
         self._app = app
         self._base_url = base_url
         self._agent_id = agent_id
         self._metadata = metadata
-        self._voice = voice
         self._tenant_id = tenant
-        self._line: VoiceCaller | None = None
+        self._line: Line_ | None = None
         self._session: Session | None = None
         self._said: list[tuple[str, str]] = []
         self._heard = 0
@@ -130,7 +128,7 @@ class AsyncHandset:
 
     @property
     def ended(self) -> Ended | None:
-        """How the call ended, once it has."""
+        """How the session ended, once it has."""
         return None if self._line is None else self._line.ended
 
     @property
@@ -140,50 +138,19 @@ class AsyncHandset:
 
     @property
     def timed_transcript(self) -> list[Line]:
-        """The same with the call times, as the journal has them."""
+        """The same with the call times, as the journal has them; a chat message has one time."""
         entries = self._tenant.journal.entries(JournalFilter(call=self.conversation_id))
         return [
             Line(
                 entry.kind.partition(".")[0],
                 entry.details["text"],
-                entry.details["begin"],
-                entry.details["end"],
+                entry.details.get("begin", entry.t),
+                entry.details.get("end", entry.t),
                 entry.details.get("interrupted", False),
             )
             for entry in entries
-            if entry.kind in ("agent.transcript", "caller.transcript") and entry.details["is_final"]
+            if entry.kind in _LINES and entry.details.get("is_final", True)
         ]
-
-    # --- what a caller does -------------------------------------------------------------------------------------
-
-    async def say(self, text: str) -> None:
-        """Say `text`; returns when it is said, the agent's answer is still to come. Raises SpeechError."""
-        await self._utter(await self._speech(text))
-
-    async def play(self, wav: str | Path) -> None:
-        """Play a WAV file of any rate. Raises SpeechError if it is none, OSError if it cannot be read."""
-        await self._utter(await asyncio.to_thread(_caller_audio, Path(wav)))
-
-    async def press(self, digits: str) -> None:
-        """Press keys, `0-9 * #`, one after the other. Raises CallRefused for others."""
-        line = self._open_line
-        for digit in digits:
-            await line.press(digit)
-        await self._settle()
-
-    async def interrupt(self, text: str = "Wait a moment please.", *, at: float | None = None) -> None:
-        """Begin to say `text` at `at` seconds of call time, whatever the agent is doing; at once without `at`.
-
-        Raises:
-            ValueError: if that time is over.
-        """
-        pcm = await self._speech(text)
-        if at is not None:
-            if at < self.t - 1e-9:
-                raise ValueError(f"at={at:g} lies in the past: call time is {self.t:g} s")
-            while self.t + FRAME_SECONDS / 2 < at and self._is_on:
-                await self._let_pass(at - self.t)
-        await self._utter(pcm)
 
     async def heard(self, timeout: float = 10.0) -> str:  # noqa: ASYNC109 - it is call time
         """What the agent says next, to its end; what it has said since the last time counts.
@@ -192,7 +159,7 @@ class AsyncHandset:
             timeout: seconds of call time.
 
         Raises:
-            NothingHeard: if it says nothing within `timeout`, or the call ends.
+            NothingHeard: if it says nothing within `timeout`, or the session ends.
         """
         give_up = self.t + timeout
         while not (unheard := [text for who, text in self._said[self._heard :] if who == "agent"]):
@@ -208,13 +175,15 @@ class AsyncHandset:
         return unheard[0]
 
     async def hears_end(self, timeout: float = 60.0) -> Ended:  # noqa: ASYNC109 - it is call time
-        """Stay on the line until the call is over. Raises NothingHeard if it is not within `timeout` of call time."""
+        """Stay until the session is over. Raises NothingHeard if it is not within `timeout` of call time."""
         give_up = self.t + timeout
         while self.ended is None:
             if not self._is_on or self.t + 1e-9 >= give_up:
                 raise NothingHeard(f"the call did not end within {timeout:g} s of call time; {self._shown()}")
             await self._let_pass(give_up - self.t)
         return self.ended
+
+    # --- the connection -----------------------------------------------------------------------------------------
 
     async def drop(self) -> None:
         """Lose the connection without a word; returns when the server has noticed."""
@@ -245,7 +214,7 @@ class AsyncHandset:
         return tenant
 
     @property
-    def _open_line(self) -> VoiceCaller:
+    def _open_line(self) -> Line_:
         if self._line is None:
             raise CallRefused("the connection was dropped: resume() first")
         if self._line.is_over:
@@ -260,27 +229,22 @@ class AsyncHandset:
     def _is_virtual(self) -> bool:
         return self._tenant.sessions.mode == "virtual"
 
-    async def _connect(self, session_id: str | None) -> None:
-        mode = self._tenant.sessions.mode
+    def _access_token(self) -> str:
         user = User("caller@example.test", "", tenant=self._tenant.id)
-        line = VoiceCaller(
-            self._base_url,
-            self._agent_id,
-            access_token=self._app.tokens.mint(user, self._app.clock.wall()),
-            clock=self._app.clock,
-            metadata=self._metadata,
-            session_id=session_id,
-            speed=None if self._is_virtual else _SPEEDS[mode],
-            recording=self.audio,
-            call_time=lambda: 0.0 if self._session is None else self._session.t,
-            on_event=self._learn,
-        )
+        return self._app.tokens.mint(user, self._app.clock.wall())
+
+    async def _connect(self, session_id: str | None) -> None:
+        """Open the line: to a new session, or to this one."""
+        line = self._make_line(session_id)
         await line.__aenter__()
         self._line = line
 
+    def _make_line(self, session_id: str | None) -> Line_:
+        raise NotImplementedError
+
     def _learn(self, event: CallerEvent, at: float) -> None:
         match event:
-            case Said(text, is_final=True):
+            case Said(text, is_final=True) | Wrote(_, text, is_final=True):
                 self._said.append(("agent", text))
             case Heard(text, is_final=True):
                 self._said.append(("caller", text))
@@ -288,10 +252,102 @@ class AsyncHandset:
                 # At once: its time must not begin to move before we say so.
                 self._session = self._tenant.sessions.get(event.session_id)
                 self._live.hold()
-            case Resumed():
-                self.audio.pad_caller(self.t)
             case _:
                 pass
+
+    async def _wait_until(self, at: float) -> None:
+        if at < self.t - 1e-9:
+            raise ValueError(f"at={at:g} lies in the past: call time is {self.t:g} s")
+        while self.t + FRAME_SECONDS / 2 < at and self._is_on:
+            await self._let_pass(at - self.t)
+
+    async def _let_pass(self, seconds: float) -> None:
+        """Wait for news, `seconds` of call time at most; on a virtual clock let a little of it pass."""
+        raise NotImplementedError
+
+    async def _wait_for_news(self, seconds: float) -> None:
+        """On a clock that goes by itself."""
+        await self._open_line.wait_for_news(max(0.001, seconds / _SPEEDS[self._tenant.sessions.mode]))
+
+    def _shown(self) -> str:
+        lines = "; ".join(f"{who}: {text!r}" for who, text in self._said)
+        return f"the conversation so far: {lines}" if lines else "nothing was said so far"
+
+
+class AsyncHandset(AsyncParty[VoiceCaller]):
+    """A caller on the server's own loop; an async context manager, inside of which the call is on.
+
+    Leaving it hangs up. `Handset` is the same for programs that are not async.
+
+    Args:
+        voice: the caller's own.
+
+    Attributes:
+        audio: both sides so far, on one time line of call time.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        base_url: str,
+        agent_id: str,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        voice: str = "en-us",
+        tenant: str = DEFAULT_TENANT,
+    ) -> None:
+        super().__init__(app, base_url, agent_id, metadata=metadata, tenant=tenant)
+        self.audio = Recording()
+        self._voice = voice
+
+    # --- what a caller does -------------------------------------------------------------------------------------
+
+    async def say(self, text: str) -> None:
+        """Say `text`; returns when it is said, the agent's answer is still to come. Raises SpeechError."""
+        await self._utter(await self._speech(text))
+
+    async def play(self, wav: str | Path) -> None:
+        """Play a WAV file of any rate. Raises SpeechError if it is none, OSError if it cannot be read."""
+        await self._utter(await asyncio.to_thread(_caller_audio, Path(wav)))
+
+    async def press(self, digits: str) -> None:
+        """Press keys, `0-9 * #`, one after the other. Raises CallRefused for others."""
+        line = self._open_line
+        for digit in digits:
+            await line.press(digit)
+        await self._settle()
+
+    async def interrupt(self, text: str = "Wait a moment please.", *, at: float | None = None) -> None:
+        """Begin to say `text` at `at` seconds of call time, whatever the agent is doing; at once without `at`.
+
+        Raises:
+            ValueError: if that time is over.
+        """
+        pcm = await self._speech(text)
+        if at is not None:
+            await self._wait_until(at)
+        await self._utter(pcm)
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _make_line(self, session_id: str | None) -> VoiceCaller:
+        return VoiceCaller(
+            self._base_url,
+            self._agent_id,
+            access_token=self._access_token(),
+            clock=self._app.clock,
+            metadata=self._metadata,
+            session_id=session_id,
+            speed=None if self._is_virtual else _SPEEDS[self._tenant.sessions.mode],
+            recording=self.audio,
+            call_time=lambda: 0.0 if self._session is None else self._session.t,
+            on_event=self._learn,
+        )
+
+    def _learn(self, event: CallerEvent, at: float) -> None:
+        super()._learn(event, at)
+        if isinstance(event, Resumed):
+            self.audio.pad_caller(self.t)
 
     async def _speech(self, text: str) -> bytes:
         return await asyncio.to_thread(caller_speech, text, self._voice)
@@ -308,12 +364,10 @@ class AsyncHandset:
             await self._send(pcm[at : at + CALLER_FRAME_BYTES].ljust(CALLER_FRAME_BYTES, b"\0"))
 
     async def _let_pass(self, seconds: float) -> None:
-        """Wait for news, `seconds` of call time at most; on a virtual clock one frame of silence."""
         if self._is_virtual:
             await self._send(_SILENCE)
         else:
-            speed = _SPEEDS[self._tenant.sessions.mode]
-            await self._open_line.wait_for_news(max(0.001, seconds / speed))
+            await self._wait_for_news(seconds)
 
     async def _send(self, frame: bytes) -> None:
         await self._open_line.transmit(frame)
@@ -325,10 +379,6 @@ class AsyncHandset:
             await self._live.advance(0.0)
             if self._is_on:
                 await self._open_line.transmit(b"")
-
-    def _shown(self) -> str:
-        lines = "; ".join(f"{who}: {text!r}" for who, text in self._said)
-        return f"the conversation so far: {lines}" if lines else "nothing was said so far"
 
 
 def _caller_audio(wav: Path) -> bytes:
@@ -344,67 +394,72 @@ class Loop(Protocol):
         ...
 
 
-class Handset:
-    """`AsyncHandset` for programs that are not async; `MockServer.caller` makes it. All methods block."""
+class Party(Generic[Party_]):
+    """An `AsyncParty` for programs that are not async. All methods block."""
 
-    def __init__(self, loop: Loop, handset: AsyncHandset) -> None:
+    def __init__(self, loop: Loop, party: Party_) -> None:
         self._loop = loop
-        self._handset = handset
+        self._party = party
 
     def __enter__(self) -> Self:
-        self._loop.wait_for(self._handset.__aenter__())
+        self._loop.wait_for(self._party.__aenter__())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.wait_for(self._handset.__aexit__(kind, error, trace))
-
-    def say(self, text: str) -> None:
-        """See `AsyncHandset.say`, and so for all others."""
-        self._loop.wait_for(self._handset.say(text))
-
-    def play(self, wav: str | Path) -> None:
-        self._loop.wait_for(self._handset.play(wav))
-
-    def press(self, digits: str) -> None:
-        self._loop.wait_for(self._handset.press(digits))
-
-    def interrupt(self, text: str = "Wait a moment please.", *, at: float | None = None) -> None:
-        self._loop.wait_for(self._handset.interrupt(text, at=at))
+        self._loop.wait_for(self._party.__aexit__(kind, error, trace))
 
     def heard(self, timeout: float = 10.0) -> str:
-        return self._loop.wait_for(self._handset.heard(timeout))
+        """See `AsyncParty.heard`, and so for all others."""
+        return self._loop.wait_for(self._party.heard(timeout))
 
     def hears_end(self, timeout: float = 60.0) -> Ended:
-        return self._loop.wait_for(self._handset.hears_end(timeout))
+        return self._loop.wait_for(self._party.hears_end(timeout))
 
     def drop(self) -> None:
-        self._loop.wait_for(self._handset.drop())
+        self._loop.wait_for(self._party.drop())
 
     def resume(self) -> None:
-        self._loop.wait_for(self._handset.resume())
+        self._loop.wait_for(self._party.resume())
 
     @property
     def conversation_id(self) -> str:
-        return self._handset.conversation_id
+        return self._party.conversation_id
 
     @property
     def t(self) -> float:
-        return self._handset.t
+        return self._party.t
 
     @property
     def ended(self) -> Ended | None:
-        return self._handset.ended
+        return self._party.ended
 
     @property
     def transcript(self) -> list[tuple[str, str]]:
-        return self._handset.transcript
+        return self._party.transcript
 
     @property
     def timed_transcript(self) -> list[Line]:
-        return self._handset.timed_transcript
+        return self._party.timed_transcript
+
+
+class Handset(Party[AsyncHandset]):
+    """`AsyncHandset` for programs that are not async; `MockServer.caller` makes it. All methods block."""
+
+    def say(self, text: str) -> None:
+        """See `AsyncHandset.say`, and so for all others."""
+        self._loop.wait_for(self._party.say(text))
+
+    def play(self, wav: str | Path) -> None:
+        self._loop.wait_for(self._party.play(wav))
+
+    def press(self, digits: str) -> None:
+        self._loop.wait_for(self._party.press(digits))
+
+    def interrupt(self, text: str = "Wait a moment please.", *, at: float | None = None) -> None:
+        self._loop.wait_for(self._party.interrupt(text, at=at))
 
     @property
     def audio(self) -> Recording:
-        return self._handset.audio
+        return self._party.audio

@@ -30,6 +30,7 @@ from voisnap_mock.signalr.uvicorn_ws import HubSocket, websocket_class
 
 if TYPE_CHECKING:
     from voisnap_mock.handset import Handset
+    from voisnap_mock.keyboard import Keyboard
 
 Result = TypeVar("Result")
 
@@ -248,6 +249,33 @@ class MockServer:
 
         handset = AsyncHandset(self.app, self.base_url, agent_id, metadata=metadata, voice=voice, tenant=tenant)
         return Handset(self, handset)
+
+    def chat(
+        self,
+        agent_id: str,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        language: str | None = None,
+        user_name: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Keyboard:
+        """A reference chat user on ChatHub, a context manager: inside, the chat is on.
+
+        Raises:
+            CallRefused: on entering, when the agent does not take the chat.
+        """
+        from voisnap_mock.keyboard import AsyncKeyboard, Keyboard
+
+        keyboard = AsyncKeyboard(
+            self.app,
+            self.base_url,
+            agent_id,
+            metadata=metadata,
+            language=language,
+            user_name=user_name,
+            tenant=tenant,
+        )
+        return Keyboard(self, keyboard)
 
     def wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run `work` on the server's loop and return what it returns; not to be called from there."""
