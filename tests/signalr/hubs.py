@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from voisnap_mock.signalr import (
     HubOptions,
     Notice,
     NoticeKind,
+    Severance,
     hub_method,
 )
 
@@ -107,6 +108,11 @@ class Office(Hub):
     async def cut(self, connection: HubContext) -> None:
         connection.abort()
 
+    @hub_method(name="Sever")
+    async def sever(self, connection: HubContext, how: str) -> None:
+        connection.send("Said", how)
+        connection.sever(Severance(how))
+
     @hub_method(name="Count")
     async def count(self, connection: HubContext, up_to: int) -> AsyncIterator[int]:
         try:
@@ -168,6 +174,7 @@ class Desk:
     clock: ManualClock = field(default_factory=ManualClock)
     notices: list[Notice] = field(default_factory=list)
     is_async: bool = False
+    on_made: Callable[[HubContext], None] | None = None
 
     def __post_init__(self) -> None:
         self.endpoint = HubEndpoint(
@@ -178,6 +185,7 @@ class Desk:
             options=self.options,
             notify=self.notices.append,
             interceptors=self.interceptors,
+            on_made=self.on_made,
         )
 
     def authenticate(self, request: ConnectionRequest) -> str:

@@ -101,6 +101,11 @@ class RawSocket:
 
     async def receive(self) -> tuple[int, bytes]:
         """Opcode and payload of the server's next frame."""
+        opcode, _, payload = await self.receive_fragment()
+        return opcode, payload
+
+    async def receive_fragment(self) -> tuple[int, bool, bytes]:
+        """The same, and in between whether it is the last one of its message."""
         first, second = await self.reader.readexactly(2)
         assert second < 0x80, "a server does not mask"
         assert first & 0x70 == 0
@@ -109,7 +114,7 @@ class RawSocket:
             length = int.from_bytes(await self.reader.readexactly(2), "big")
         elif length == 127:
             length = int.from_bytes(await self.reader.readexactly(8), "big")
-        return first & 0x0F, await self.reader.readexactly(length)
+        return first & 0x0F, first >= 0x80, await self.reader.readexactly(length)
 
     async def text(self) -> str:
         opcode, payload = await self.receive()

@@ -13,14 +13,15 @@ from voisnap_mock.signalr.errors import (
     LocalProtocolError,
     NegotiationError,
     RemoteProtocolError,
+    RequestSevered,
     SignalRError,
 )
 from voisnap_mock.signalr.hub import ConnectionRequest, Hub, HubContext, hub_method
-from voisnap_mock.signalr.interceptors import Crossing, Interceptor, Seam
+from voisnap_mock.signalr.interceptors import Crossing, Fragmented, Interceptor, Rewritten, Seam
 from voisnap_mock.signalr.messagepack import MessagePackHubProtocol
 from voisnap_mock.signalr.options import HubOptions, Notice, NoticeKind
 from voisnap_mock.signalr.protocols import JsonHubProtocol
-from voisnap_mock.signalr.transports import Parameters, Transport
+from voisnap_mock.signalr.transports import Parameters, Severance, Transport
 
 __all__ = [
     "RECONNECT_DELAYS",
@@ -29,6 +30,7 @@ __all__ = [
     "ConnectionLimits",
     "ConnectionRequest",
     "Crossing",
+    "Fragmented",
     "HandshakeError",
     "Hub",
     "HubClient",
@@ -48,8 +50,11 @@ __all__ = [
     "NoticeKind",
     "Parameters",
     "RemoteProtocolError",
+    "RequestSevered",
+    "Rewritten",
     "Role",
     "Seam",
+    "Severance",
     "SignalRError",
     "Transport",
     "hub_method",

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import struct
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
-from voisnap_mock.signalr.live import LiveConnection, TransportLost
-from voisnap_mock.signalr.transports import POLL_HEADERS, SSE_GREETING, HttpAnswer, sse_event
+from voisnap_mock.signalr.interceptors import Fragmented
+from voisnap_mock.signalr.live import LiveConnection
+from voisnap_mock.signalr.transports import POLL_HEADERS, SSE_GREETING, HttpAnswer, Severance, sse_event
+from voisnap_mock.signalr.wires import TransportLost
 
 _LAST_WORD: Final = 0.05
 """Seconds between the last event of a stream and its end: clients exist that lose an event which comes with the end.
@@ -15,17 +22,76 @@ _LAST_WORD: Final = 0.05
 Source: Assumed; ASP.NET Core tells the hub in between, which takes some time too.
 """
 
+# Linger for no time: what makes closing a socket a TCP reset. Windows has short integers here.
+_NO_LINGER: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
-class _Readable:
-    """Whether more may be taken from the client."""
+def reset(transport: Any) -> None:
+    """End an asyncio transport with a TCP reset, once what it was given in this round of the loop is written."""
+    bare = transport.get_extra_info("socket")
+    if bare is not None:
+        with suppress(OSError):
+            bare.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    # uvloop writes at the end of the round.
+    asyncio.get_running_loop().call_soon(transport.abort)
 
-    def __init__(self) -> None:
+
+def transport_of(send: Send) -> Any:
+    """The asyncio transport behind an ASGI `send`, as the objects of uvicorn's protocols show it; None elsewhere."""
+    return getattr(getattr(send, "__self__", None), "transport", None)
+
+
+async def sever_request(how: Severance, receive: Receive, send: Send) -> None:
+    """Lose an HTTP request that has not been answered; returns when the client has gone.
+
+    A server that does not show its transport can only fall silent.
+    """
+    transport = transport_of(send)
+    if transport is not None and how is Severance.RESET:
+        reset(transport)
+    elif transport is not None and how in (Severance.CLOSE, Severance.CLOSE_NO_RECONNECT):
+        transport.close()
+    await _until_gone(receive)
+
+
+class _Wire:
+    """Whether more may be taken from the client, and what is to be given to it.
+
+    Attributes:
+        is_silent: nothing is given any more, and what was taken is forgotten.
+        is_to_reset: the transport ends with a reset when all is written.
+    """
+
+    def __init__(self, live: LiveConnection) -> None:
+        self._live = live
         self._readable = asyncio.Event()
         self._readable.set()
+        self._last_words: deque[bytes] = deque()
+        self.is_silent = False
+        self.is_to_reset = False
+
+    def stall(self) -> None:
+        self._fall_silent()
+        self.pause_reading()
+
+    def abandon(self) -> None:
+        self._fall_silent()
+        self.resume_reading()
+
+    def _fall_silent(self) -> None:
+        while data := self._take():
+            self._last_words.append(data)
+        self.is_silent = True
+
+    def _take(self) -> bytes:
+        """The next bytes to write."""
+        if self.is_silent:
+            return self._last_words.popleft() if self._last_words else b""
+        return self._live.take()
 
     def pause_reading(self) -> None:
         self._readable.clear()
@@ -49,15 +115,14 @@ async def _first_ends(
     return TransportLost("the server stopped serving this connection")
 
 
-class AsgiWebSocket(_Readable):
+class AsgiWebSocket(_Wire):
     """WebSocket frames by ASGI messages, one write per wake-up.
 
     Source: Observed, text frames for json and binary ones for messagepack, close code 1000 at a normal end.
     """
 
     def __init__(self, live: LiveConnection, receive: Receive, send: Send) -> None:
-        super().__init__()
-        self._live = live
+        super().__init__(live)
         self._receive = receive
         self._send = send
         self._wake = asyncio.Event()
@@ -70,6 +135,18 @@ class AsgiWebSocket(_Readable):
     def abort(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+    def reset(self) -> None:
+        self.is_to_reset = True
+        self._wake.set()
+
+    def _reset(self) -> None:
+        transport = transport_of(self._send)
+        if transport is not None:
+            self.is_silent = True
+            reset(transport)
+        else:
+            self.abort()
 
     async def run(self) -> None:
         """Carry the connection until it is over; the upgrade has been accepted and the connection knows this wire."""
@@ -94,7 +171,8 @@ class AsgiWebSocket(_Readable):
             match message["type"]:
                 case "websocket.receive":
                     data = message.get("bytes")
-                    live.receive(message["text"].encode() if data is None else data)
+                    if not self.is_silent:
+                        live.receive(message["text"].encode() if data is None else data)
                 case "websocket.disconnect":
                     code = message.get("code", 1005)
                     # A close frame without a code is a clean close too. uvicorn gives it a reason, if an empty one,
@@ -112,14 +190,16 @@ class AsgiWebSocket(_Readable):
         try:
             while True:
                 self._wake.clear()
-                while data := live.take():
+                while data := self._take():
                     live.write_began()
                     if live.is_binary:
                         await self._send({"type": "websocket.send", "bytes": data})
                     else:
                         await self._send({"type": "websocket.send", "text": data.decode()})
                     live.write_ended()
-                if live.ended:
+                if self.is_to_reset:
+                    self._reset()
+                elif live.ended and not self.is_silent:
                     await self._send({"type": "websocket.close", "code": 1000, "reason": ""})
                     return None
                 await self._wake.wait()
@@ -128,12 +208,11 @@ class AsgiWebSocket(_Readable):
             return TransportLost(f"the client has gone: {error}")
 
 
-class AsgiEventStream(_Readable):
+class AsgiEventStream(_Wire):
     """Server-Sent Events: this stream out, POST requests in."""
 
     def __init__(self, live: LiveConnection, receive: Receive, send: Send) -> None:
-        super().__init__()
-        self._live = live
+        super().__init__(live)
         self._receive = receive
         self._send = send
         self._wake = asyncio.Event()
@@ -146,6 +225,18 @@ class AsgiEventStream(_Readable):
     def abort(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+    def reset(self) -> None:
+        self.is_to_reset = True
+        self._wake.set()
+
+    def _reset(self) -> None:
+        transport = transport_of(self._send)
+        if transport is not None:
+            self.is_silent = True
+            reset(transport)
+        else:
+            self.abort()
 
     async def run(self, headers: list[tuple[bytes, bytes]]) -> None:
         """Answer the GET and carry the connection until it is over."""
@@ -175,11 +266,15 @@ class AsgiEventStream(_Readable):
             await self._send({"type": "http.response.body", "body": SSE_GREETING, "more_body": True})
             while True:
                 self._wake.clear()
-                while data := live.take():
+                while data := self._take():
                     live.write_began()
-                    await self._send({"type": "http.response.body", "body": sse_event(data), "more_body": True})
+                    event = sse_event(data)
+                    for piece in Fragmented(event).pieces() if isinstance(data, Fragmented) else (event,):
+                        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
                     live.write_ended()
-                if live.ended:
+                if self.is_to_reset:
+                    self._reset()
+                elif live.ended and not self.is_silent:
                     # Most clients hang up by themselves when they have read the Close.
                     await asyncio.wait(self._tasks[:1], timeout=_LAST_WORD)
                     await self._send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -190,20 +285,20 @@ class AsgiEventStream(_Readable):
             return TransportLost(f"the client has gone: {error}")
 
 
-class LongPoll(_Readable):
+class LongPoll(_Wire):
     """Long polling: one GET after the other out, POST requests in.
 
     Source: Documented, TransportProtocols.md; the order of answers Observed.
     """
 
     def __init__(self, live: LiveConnection, poll_timeout: float) -> None:
-        super().__init__()
-        self._live = live
+        super().__init__(live)
         self._timeout = poll_timeout
         self._wake = asyncio.Event()
         self._current: object = None
         self._fresh = True
         self._aborted = False
+        self._transport: Any = None
         self.post_lock = asyncio.Lock()
 
     def wake(self) -> None:
@@ -211,7 +306,14 @@ class LongPoll(_Readable):
 
     def abort(self) -> None:
         self._aborted = True
+        self.resume_reading()
         self._wake.set()
+
+    def reset(self) -> None:
+        """Without a poll there is nothing to reset; what the client asks next is answered with 404."""
+        if self._current is not None and self._transport is not None:
+            reset(self._transport)
+        self.abort()
 
     def delete(self) -> None:
         """The client ends the connection; a poll that waits is answered with what there is."""
@@ -220,12 +322,13 @@ class LongPoll(_Readable):
         self._wake.set()
         live.transport_lost(self)
 
-    async def poll(self, receive: Receive) -> HttpAnswer | None:
+    async def poll(self, receive: Receive, send: Send) -> HttpAnswer | None:
         """One GET; None when the client has dropped it.
 
         The first one is answered at once and with nothing. A newer one ends an older one with 204.
         """
         me = self._current = object()
+        self._transport = transport_of(send)
         live = self._live
         live.came_back()
         if self._fresh:
@@ -264,13 +367,16 @@ class LongPoll(_Readable):
                         return None
                     if self._aborted:
                         return None
-                    if data := live.take():
+                    if data := self._take():
                         return data
-                    if live.ended:
+                    if live.ended and not self.is_silent:
                         live.transport_lost(self)
                         return None
                     await self._wake.wait()
         except TimeoutError:
+            if self.is_silent:
+                # Until the client goes.
+                await asyncio.Event().wait()
             return b""
 
 
@@ -279,5 +385,5 @@ def _polled(body: bytes, content_type: str) -> HttpAnswer:
 
 
 async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
+    while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
         pass

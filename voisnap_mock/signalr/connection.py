@@ -46,7 +46,7 @@ Source: Documented, HubProtocol.md; the texts, limits and the rule of the first 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
@@ -390,6 +390,10 @@ class HubConnection:
         return protocol
 
     # --- time
+
+    def stop_pings(self) -> None:
+        """Let this side fall silent when it has nothing to say."""
+        self._limits = replace(self._limits, keep_alive=None)
 
     def hold_timeout(self) -> None:
         """Stop counting the peer's silence, because this side is not reading; `resume_timeout` goes on."""

@@ -17,12 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from voisnap_mock.signalr.asgi_wires import AsgiEventStream, AsgiWebSocket, LongPoll, Receive, Send
+from voisnap_mock.signalr.asgi_wires import AsgiEventStream, AsgiWebSocket, LongPoll, Receive, Send, sever_request
 from voisnap_mock.signalr.clients import HubClients
-from voisnap_mock.signalr.errors import ConnectionDenied
-from voisnap_mock.signalr.hub import ConnectionRequest, Hub, MethodTable
-from voisnap_mock.signalr.interceptors import Interceptor, Seam, cross
-from voisnap_mock.signalr.live import Host, LiveConnection, Wire
+from voisnap_mock.signalr.errors import ConnectionDenied, RequestSevered
+from voisnap_mock.signalr.hub import ConnectionRequest, Hub, HubContext, MethodTable
+from voisnap_mock.signalr.interceptors import Fragmented, Interceptor, Seam, cross
+from voisnap_mock.signalr.live import Host, LiveConnection
 from voisnap_mock.signalr.messagepack import MessagePackHubProtocol
 from voisnap_mock.signalr.options import HubOptions, Notice, NoticeKind
 from voisnap_mock.signalr.protocols import JsonHubProtocol
@@ -39,6 +39,7 @@ from voisnap_mock.signalr.transports import (
     Life,
     NegotiateRefused,
     NegotiateRequest,
+    Severance,
     Transport,
     cors_headers,
     negotiate_answer,
@@ -50,12 +51,15 @@ from voisnap_mock.signalr.transports import (
     read_negotiate,
     transport_off,
 )
+from voisnap_mock.signalr.wires import Wire
 
 logger = logging.getLogger(__name__)
 
 _DEFAULTS = HubOptions()
 
 Authenticator = Callable[[ConnectionRequest], Awaitable[object] | object]
+Admitted = LiveConnection | HttpAnswer | Severance
+"""What becomes of an upgrade: its connection, the answer that denies it, or how it is lost without one."""
 
 
 def anonymous(request: ConnectionRequest) -> None:
@@ -104,12 +108,13 @@ class HubEndpoint:
     Args:
         hub: one instance for all connections.
         path: where clients point, for example `/hubs/chat`.
-        authenticate: returns the user of a request, or raises `ConnectionDenied`. Called for every request; may be
-            `async`. By default everybody is let in.
+        authenticate: returns the user of a request, or raises `ConnectionDenied` or `RequestSevered`. Called for every
+            request; may be `async`. By default everybody is let in.
         clock: `monotonic()` and `sleep_until(at)`; by default the event loop's.
         new_connection_id: public ids; tokens always come from the `secrets` module.
         notify: told of what an owner may want to journal; by default it is logged.
         interceptors: stand at every seam of every connection.
+        on_made: told of each new connection before its first byte: the time to `tap` it.
     """
 
     def __init__(
@@ -123,6 +128,7 @@ class HubEndpoint:
         new_connection_id: Callable[[], str] = new_id,
         notify: Callable[[Notice], None] | None = None,
         interceptors: Sequence[Interceptor] = (),
+        on_made: Callable[[HubContext], None] | None = None,
     ) -> None:
         self.hub = hub
         self.path = path.rstrip("/") or "/"
@@ -131,6 +137,7 @@ class HubEndpoint:
         self._clock: Clock = clock or LoopClock()
         self._new_connection_id = new_connection_id
         self._notify = notify or _log
+        self._on_made = on_made
         self._tasks = Tasks(self._task_failed)
         self._timetable = Timetable(self._clock, self._tasks)
         self._negotiated: dict[str, Negotiated] = {}
@@ -237,13 +244,16 @@ class HubEndpoint:
             user = await self._user(request)
         except ConnectionDenied as denied:
             return self._denied(denied, request)
+        except RequestSevered as severed:
+            await sever_request(severed.how, receive, send)
+            return None
         if part == "negotiate":
             return await self._passed(self._negotiate(request)) if request.method == "POST" else METHOD_NOT_ALLOWED
         match request.method:
             case "GET" if "text/event-stream" in (request.headers.get("accept") or ""):
                 return await self._event_stream(request, user, receive, send)
             case "GET":
-                return await self._poll(request, user, receive)
+                return await self._poll(request, user, receive, send)
             case "POST":
                 return await self._post(request, receive)
             case "DELETE":
@@ -263,7 +273,7 @@ class HubEndpoint:
         await wire.run([(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()])
         return None
 
-    async def _poll(self, request: ConnectionRequest, user: object, receive: Receive) -> HttpAnswer | None:
+    async def _poll(self, request: ConnectionRequest, user: object, receive: Receive, send: Send) -> HttpAnswer | None:
         live = self._claim(request, user, Transport.LONG_POLLING)
         if isinstance(live, HttpAnswer):
             return replace(live, headers=POLL_HEADERS)
@@ -271,7 +281,7 @@ class HubEndpoint:
             self.attach(live, LongPoll(live, self.options.poll_timeout))
         if not isinstance(live.wire, LongPoll):
             return replace(NO_SUCH_CONNECTION, headers=POLL_HEADERS)
-        return await live.wire.poll(receive)
+        return await live.wire.poll(receive, send)
 
     async def _post(self, request: ConnectionRequest, receive: Receive) -> HttpAnswer | None:
         """Source: Observed, a POST waits for the one before it and is answered when its whole body was taken."""
@@ -354,12 +364,15 @@ class HubEndpoint:
     async def _websocket(self, scope: Mapping[str, Any], receive: Receive, send: Send, *, found: bool) -> None:
         await receive()  # websocket.connect
         request = ConnectionRequest.from_scope(scope)
-        live: LiveConnection | HttpAnswer = NO_SUCH_CONNECTION
+        live: Admitted = NO_SUCH_CONNECTION
         if found:
             admitted = self.admit(request)
             live = await admitted if inspect.isawaitable(admitted) else admitted
         if isinstance(live, HttpAnswer):
             await _deny(scope, send, live)
+            return
+        if isinstance(live, Severance):
+            await sever_request(live, receive, send)
             return
         wire = AsgiWebSocket(live, receive, send)
         try:
@@ -376,23 +389,27 @@ class HubEndpoint:
         """Whether a WebSocket to this path is for the hub."""
         return path == self.path or (self.options.trailing_slash and path.rstrip("/") == self.path)
 
-    def admit(self, request: ConnectionRequest) -> LiveConnection | HttpAnswer | Awaitable[LiveConnection | HttpAnswer]:
-        """The connection that an upgrade is for, or the answer that denies it; awaitable if the authenticator is."""
+    def admit(self, request: ConnectionRequest) -> Admitted | Awaitable[Admitted]:
+        """What becomes of an upgrade; awaitable if the authenticator is."""
         if self._closing:
             return NO_SUCH_CONNECTION
         try:
             user = self._authenticate(request)
         except ConnectionDenied as denied:
             return self._denied(denied, request)
+        except RequestSevered as severed:
+            return severed.how
         if inspect.isawaitable(user):
             return self._admit_later(request, user)
         return self._claim(request, user, Transport.WEB_SOCKETS)
 
-    async def _admit_later(self, request: ConnectionRequest, user: Awaitable[object]) -> LiveConnection | HttpAnswer:
+    async def _admit_later(self, request: ConnectionRequest, user: Awaitable[object]) -> Admitted:
         try:
             known = await user
         except ConnectionDenied as denied:
             return self._denied(denied, request)
+        except RequestSevered as severed:
+            return severed.how
         return NO_SUCH_CONNECTION if self._closing else self._claim(request, known, Transport.WEB_SOCKETS)
 
     def attach(self, live: LiveConnection, wire: Wire) -> None:
@@ -450,6 +467,8 @@ class HubEndpoint:
             stateful=negotiated.stateful and transport is Transport.WEB_SOCKETS,
         )
         self._live[live.token] = live
+        if self._on_made is not None:
+            self._on_made(live.context)
         if negotiated.early:
             live.receive(bytes(negotiated.early))
         return live
@@ -505,7 +524,12 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
 async def _answer(send: Send, answer: HttpAnswer, origin: str | None) -> None:
     headers = _raw_headers(answer, cors_headers(origin))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    if isinstance(answer.body, Fragmented):
+        for piece in answer.body.pieces():
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await send({"type": "http.response.body", "body": answer.body})
 
 
 async def _deny(scope: Mapping[str, Any], send: Send, answer: HttpAnswer) -> None:

@@ -7,6 +7,7 @@ SignalRError
 ├── BindingError               arguments do not fit a hub method; only the invocation fails
 ├── HubException               raised by a hub method: its message is shown to the caller
 ├── ConnectionDenied           raised by an authenticator: the HTTP answer to give instead of a connection
+├── RequestSevered             raised by an authenticator: the request is lost without an answer
 ├── HubError                   client: the server answered an invocation with an error
 ├── NegotiationError           client: negotiate was not answered with a connection
 ├── HandshakeError             client: the server refused the handshake
@@ -16,6 +17,10 @@ SignalRError
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voisnap_mock.signalr.transports import Severance
 
 
 class SignalRError(Exception):
@@ -89,6 +94,17 @@ class ConnectionDenied(SignalRError):
         self.content_type = content_type
         self.headers: Mapping[str, str] = dict(headers or {})
         super().__init__(f"denied with HTTP status {status}")
+
+
+class RequestSevered(SignalRError):
+    """Raise this in an authenticator to lose the request instead of answering it.
+
+    A Close message needs a connection, so here `CLOSE_NO_RECONNECT` is `CLOSE`; and `HALF_OPEN` is `STALL`.
+    """
+
+    def __init__(self, how: Severance) -> None:
+        self.how = how
+        super().__init__(f"severed: {how}")
 
 
 class HubError(SignalRError):

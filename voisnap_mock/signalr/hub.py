@@ -23,7 +23,8 @@ from typing import Any, Protocol, TypeVar, overload
 
 from voisnap_mock.signalr.binder import Signature
 from voisnap_mock.signalr.clients import HubClients
-from voisnap_mock.signalr.transports import Parameters, Transport
+from voisnap_mock.signalr.interceptors import Interceptor
+from voisnap_mock.signalr.transports import Parameters, Severance, Transport
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _MARK = "__hub_method__"
@@ -95,6 +96,12 @@ class _Owner(Protocol):
     def close(self, *, error: str | None, allow_reconnect: bool) -> None: ...
 
     def abort(self) -> None: ...
+
+    def sever(self, how: Severance) -> None: ...
+
+    def tap(self, interceptor: Interceptor) -> None: ...
+
+    def stop_pings(self) -> None: ...
 
     async def ask(self, target: str, arguments: tuple[object, ...], kind: Any) -> Any: ...
 
@@ -195,6 +202,23 @@ class HubContext:
         Source: Documented, `HubCallerContext.Abort`; the Close message Observed on version 5 and later.
         """
         self._owner.abort()
+
+    def sever(self, how: Severance) -> None:
+        """Lose the connection on purpose, as networks, proxies and dying servers do; see `Severance`.
+
+        Running methods are cancelled as for any lost connection. What was sent before is still written, except at the
+        reset of a long poll. A client that agreed on stateful reconnect may come back after a reset, or from a socket
+        that is half open or stalls.
+        """
+        self._owner.sever(how)
+
+    def tap(self, interceptor: Interceptor) -> None:
+        """Let `interceptor` stand at this connection's seams from now on, behind those that stand there already."""
+        self._owner.tap(interceptor)
+
+    def stop_pings(self) -> None:
+        """Send no keep-alive pings any more."""
+        self._owner.stop_pings()
 
     @property
     def is_over(self) -> bool:

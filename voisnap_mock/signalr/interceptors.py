@@ -14,9 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from voisnap_mock.signalr.hub import HubContext
+from voisnap_mock.signalr.messages import HubMessage
+
+if TYPE_CHECKING:
+    from voisnap_mock.signalr.hub import HubContext
 
 Forward: TypeAlias = Callable[[Any], None]
 
@@ -26,8 +29,9 @@ class Seam(StrEnum):
 
     NEGOTIATE: the `HttpAnswer` to a negotiate, before it is sent; there is no connection yet.
     HANDSHAKE: the `HandshakeRequest`, before it is answered and the hub is told.
-    BYTES_IN, BYTES_OUT: `bytes` of one transport frame.
-    MESSAGE_IN, MESSAGE_OUT: one hub message.
+    BYTES_IN, BYTES_OUT: `bytes` of one transport frame; `Fragmented` ones are written in several.
+    MESSAGE_IN, MESSAGE_OUT: one hub message; out may go a `Rewritten` one. The Close of an end in order crosses too,
+        what keeps the connection alive (Ping, Ack, Sequence) does not.
     """
 
     NEGOTIATE = "hub.negotiate"
@@ -36,6 +40,28 @@ class Seam(StrEnum):
     BYTES_OUT = "hub.bytes.out"
     MESSAGE_IN = "hub.message.in"
     MESSAGE_OUT = "hub.message.out"
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A message whose bytes are changed on their way out."""
+
+    message: HubMessage
+    rewrite: Callable[[bytes], bytes]
+
+
+class Fragmented(bytes):
+    """A frame that is written in several: WebSocket fragments, or pieces of an HTTP body.
+
+    Over plain ASGI a WebSocket message cannot be fragmented: there it goes as one frame.
+    """
+
+    __slots__ = ()
+
+    def pieces(self) -> list[bytes]:
+        """Three pieces of about the same length, fewer of less than three bytes."""
+        step = max(1, -(-len(self) // 3))
+        return [bytes(self[at : at + step]) for at in range(0, len(self), step)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +78,7 @@ class Crossing:
 
 
 class Interceptor(Protocol):
-    """Stands at every seam of an endpoint."""
+    """Stands at every seam of an endpoint, or of the one connection it was given to with `HubContext.tap`."""
 
     def cross(self, crossing: Crossing, forward: Forward) -> None:
         """Let `crossing.value` pass by calling `forward` with it; must not block."""

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from voisnap_mock.signalr.clients import HubClients
 from voisnap_mock.signalr.connection import (
@@ -28,10 +28,9 @@ from voisnap_mock.signalr.errors import (
     HubException,
     LocalProtocolError,
     RemoteProtocolError,
-    SignalRError,
 )
 from voisnap_mock.signalr.hub import ConnectionRequest, Hub, HubContext, MethodTable
-from voisnap_mock.signalr.interceptors import Interceptor, Seam, cross
+from voisnap_mock.signalr.interceptors import Interceptor, Rewritten, Seam, cross
 from voisnap_mock.signalr.messages import (
     Ack,
     Close,
@@ -45,34 +44,13 @@ from voisnap_mock.signalr.messages import (
 from voisnap_mock.signalr.options import HubOptions, Notice, NoticeKind
 from voisnap_mock.signalr.protocols import HubProtocol, TransferFormat
 from voisnap_mock.signalr.tasks import Appointment, Clock, Tasks, Timetable
-from voisnap_mock.signalr.transports import TRANSFER_FORMATS, Transport
+from voisnap_mock.signalr.transports import TRANSFER_FORMATS, Severance, Transport
+from voisnap_mock.signalr.wires import SlowClient, TransportLost, Wire
 
+_STALL: Final = 30.0
+"""Seconds after which a stalled connection is given up where silent clients are never timed out."""
 _DRAINED: Final = 65_536
 """Unsent bytes below which a stream goes on; the size of ASP.NET Core's transport buffer."""
-
-
-class SlowClient(SignalRError):
-    """The client does not read what it is sent."""
-
-
-class TransportLost(SignalRError):
-    """The transport ended without a word, or with an error code."""
-
-
-class Wire(Protocol):
-    """A transport as a live connection sees it. It takes bytes with `LiveConnection.take` when it can write."""
-
-    def wake(self) -> None:
-        """There may be something to take, or the connection has ended. Called often: must be cheap."""
-        ...
-
-    def abort(self) -> None:
-        """End the transport at once."""
-        ...
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +92,7 @@ class LiveConnection:
         "_away_until",
         "_blocked_since",
         "_close_by",
+        "_close_crosses",
         "_closing",
         "_connection",
         "_dispatcher",
@@ -125,6 +104,8 @@ class LiveConnection:
         "_host",
         "_now",
         "_opened",
+        "_stalled_until",
+        "_taps",
         "_waiting_bytes",
         "context",
         "ended",
@@ -153,7 +134,7 @@ class LiveConnection:
         self.context = HubContext(connection_id, user, request, self)
         self.wire: Wire | None = None
         self.ended = False
-        self.is_tapped = bool(host.interceptors)
+        self.is_tapped = False
         self._connection = HubConnection(
             Role.SERVER,
             host.protocols,
@@ -165,19 +146,24 @@ class LiveConnection:
         )
         self._dispatcher: Dispatcher | None = None
         self._opened = False
+        self._taps: tuple[Interceptor, ...] = ()
         # Only used with interceptors: what came while a handshake is held back, and frames that passed.
         self._early: list[HubMessage] | None = None
-        self._frames: deque[bytes] | None = deque() if host.interceptors else None
+        self._frames: deque[bytes] | None = None
         self._closing: Close | None = None
         self._close_by: float | None = None
+        self._close_crosses = False
         self._force_at: float | None = None
         self._away_until: float | None = None
         self._blocked_since: float | None = None
+        self._stalled_until: float | None = None
         self._holds = 0
         self._now: float | None = None
         self._waiting_bytes = 0
         self._drain_waiters: list[asyncio.Future[None]] | None = None
         self._appointment: Appointment = host.timetable.call_at(now + limits.handshake_timeout, self)
+        for interceptor in host.interceptors:
+            self.tap(interceptor)
 
     def __repr__(self) -> str:
         return f"<LiveConnection {self.context.connection_id} {self.transport} {self._connection!r}>"
@@ -225,6 +211,7 @@ class LiveConnection:
             old.abort()
         self._away_until = None
         self._blocked_since = None
+        self._stalled_until = None
         if self._holds:
             wire.pause_reading()
         self._connection.resume(self._host.clock.monotonic())
@@ -233,7 +220,7 @@ class LiveConnection:
     def receive(self, data: bytes) -> None:
         """Take bytes of the client; runs the methods they call as far as these do not wait."""
         if self._frames is not None:
-            cross(self._host.interceptors, Seam.BYTES_IN, self.context, data, self.receive_passed)
+            cross(self._taps, Seam.BYTES_IN, self.context, data, self.receive_passed)
         else:
             self.receive_passed(data)
 
@@ -274,7 +261,7 @@ class LiveConnection:
 
     def _take_frame(self, frames: deque[bytes]) -> bytes:
         while self._early is None and not frames and (data := self._connection.bytes_to_send()):
-            cross(self._host.interceptors, Seam.BYTES_OUT, self.context, data, self._pass_frame)
+            cross(self._taps, Seam.BYTES_OUT, self.context, data, self._pass_frame)
         self._release_drained()
         return frames.popleft() if frames else b""
 
@@ -312,6 +299,7 @@ class LiveConnection:
         if error is not None and not final and self.can_resume:
             self._connection.suspend()
             self._blocked_since = None
+            self._stalled_until = None
             self.went_away()
             return
         if not self.ended:
@@ -332,9 +320,9 @@ class LiveConnection:
             case Ping() | Sequence():
                 pass
             case HandshakeRequest():
-                if self._host.interceptors:
+                if self._taps:
                     self._early = []
-                    cross(self._host.interceptors, Seam.HANDSHAKE, self.context, event, self._open_held)
+                    cross(self._taps, Seam.HANDSHAKE, self.context, event, self._open_held)
                 else:
                     self._open(event)
                     self._wake()
@@ -347,8 +335,8 @@ class LiveConnection:
             case HandshakeResponse():
                 raise AssertionError("a server receives no handshake response")
             case _:
-                if self._host.interceptors:
-                    cross(self._host.interceptors, Seam.MESSAGE_IN, self.context, event, self._dispatch)
+                if self._taps:
+                    cross(self._taps, Seam.MESSAGE_IN, self.context, event, self._dispatch)
                 else:
                     self._dispatch(event)
 
@@ -391,7 +379,7 @@ class LiveConnection:
     def send_to_many(self, invocation: Invocation, written: dict[str, bytes]) -> None:
         """See `clients.Member`."""
         connection = self._connection
-        if self._host.interceptors:
+        if self._taps:
             self.send_event(invocation.target, invocation.arguments)
         elif self._closing is None and connection.state is State.OPEN and connection.protocol is not None:
             name = connection.protocol.name
@@ -406,19 +394,29 @@ class LiveConnection:
             LocalProtocolError: it cannot be serialised.
         """
         if self._frames is not None:
-            cross(self._host.interceptors, Seam.MESSAGE_OUT, self.context, message, self._send_passed)
+            cross(self._taps, Seam.MESSAGE_OUT, self.context, message, self._send_crossed)
         else:
             self._send_passed(message)
+
+    def _send_crossed(self, passed: HubMessage | Rewritten) -> None:
+        protocol = self._connection.protocol
+        if isinstance(passed, Rewritten) and protocol is not None:
+            self._send_passed(passed.message, passed.rewrite(protocol.serialize(passed.message)))
+        elif not isinstance(passed, Rewritten):
+            self._send_passed(passed)
 
     def _send_passed(self, message: HubMessage, data: bytes | None = None) -> None:
         connection = self._connection
         if connection.state is State.OPEN or connection.state is State.FAILED:
             now = self._now
             connection.send(message, self._host.clock.monotonic() if now is None else now, data=data)
-            if connection.unsent_bytes > self._host.options.max_unsent_bytes:
+            if connection.unsent_bytes <= self._host.options.max_unsent_bytes:
+                if self.wire is not None:
+                    self.wire.wake()
+            elif self._stalled_until is not None:
+                connection.drop_unsent()
+            else:
                 self._give_up_slow(f"{connection.unsent_bytes} bytes wait to be read by the client")
-            elif self.wire is not None:
-                self.wire.wake()
 
     async def ask(self, target: str, arguments: tuple[object, ...], kind: Any) -> Any:
         """See `HubContext.invoke`."""
@@ -452,7 +450,7 @@ class LiveConnection:
                 self.wire.pause_reading()
         elif not held and self._holds == 0:
             self._connection.resume_timeout(self._host.clock.monotonic())
-            if self.wire is not None:
+            if self.wire is not None and self._stalled_until is None:
                 self.wire.resume_reading()
 
     def went_idle(self) -> None:
@@ -466,7 +464,7 @@ class LiveConnection:
                 self._connection.resume_timeout(self._host.clock.monotonic())
             self._call_by(self._connection.next_deadline())
         if self._closing is not None and not self.ended:
-            self._finish_close()
+            self._finish_close(self._closing)
 
     def connected_failed(self, error: BaseException) -> None:
         """Source: Observed, a Close with an error and without `allowReconnect`."""
@@ -492,7 +490,7 @@ class LiveConnection:
         self._closing = Close(error, allow_reconnect)
         self._dispatcher.stop_accepting()
         if not self._dispatcher.running:
-            self._finish_close()
+            self._finish_close(self._closing)
         else:
             self._close_by = self._host.clock.monotonic() + self._host.options.close_timeout
             self._call_by(self._close_by)
@@ -502,6 +500,41 @@ class LiveConnection:
         if not self.ended:
             self._say_close(Close())
             self._end(None)
+
+    def sever(self, how: Severance) -> None:
+        """See `HubContext.sever`."""
+        wire = self.wire
+        if self.ended:
+            return
+        match how:
+            case Severance.CLOSE_NO_RECONNECT:
+                self.abort()
+            case Severance.CLOSE:
+                self._end(TransportLost("the server closed the transport"))
+            case _ if wire is None:
+                self.cut()
+            case Severance.RESET:
+                wire.reset()
+                self.transport_lost(wire, TransportLost("the server reset the transport"))
+            case Severance.HALF_OPEN:
+                wire.abandon()
+                self.transport_lost(wire, TransportLost("the server has lost the transport"))
+            case Severance.STALL:
+                self._blocked_since = None
+                self._stalled_until = self._host.clock.monotonic() + (self._host.options.limits.timeout or _STALL)
+                self._call_by(self._stalled_until)
+                wire.stall()
+
+    def tap(self, interceptor: Interceptor) -> None:
+        """See `HubContext.tap`."""
+        self._taps = (*self._taps, interceptor)
+        self.is_tapped = True
+        if self._frames is None:
+            self._frames = deque()
+
+    def stop_pings(self) -> None:
+        """See `HubContext.stop_pings`."""
+        self._connection.stop_pings()
 
     def cut(self) -> None:
         """End the transport at once, with nothing said to the client."""
@@ -528,8 +561,11 @@ class LiveConnection:
             self.cut()
         elif self._blocked_since is not None and now >= self._blocked_since + options.send_timeout:
             self._give_up_slow(f"a write has been blocked for {options.send_timeout:g} s")
+        elif self._stalled_until is not None and now >= self._stalled_until:
+            self._end(TransportLost("the connection has stalled"))
         elif self._close_by is not None and now >= self._close_by:
-            self._finish_close()
+            assert self._closing is not None
+            self._close_passed(self._closing)
         else:
             for event in self._connection.handle_deadline(now):
                 self._take_event(event)
@@ -544,6 +580,7 @@ class LiveConnection:
             self._connection.next_deadline(),
             self._close_by,
             self._away_until,
+            self._stalled_until,
             None if self._blocked_since is None else self._blocked_since + self._host.options.send_timeout,
         )
         return min((time for time in times if time is not None), default=None)
@@ -561,9 +598,21 @@ class LiveConnection:
         self._say_close(Close(f"{CLOSED_WITH_ERROR} The client reads too slowly: {why}.", allow_reconnect=True))
         self._end(SlowClient(why))
 
-    def _finish_close(self) -> None:
-        assert self._closing is not None
-        self._say_close(self._closing)
+    def _finish_close(self, close: Close) -> None:
+        if not self._taps:
+            self._close_passed(close)
+        elif not self._close_crosses:
+            self._close_crosses = True
+            self._close_by = None
+            cross(self._taps, Seam.MESSAGE_OUT, self.context, close, self._close_passed)
+
+    def _close_passed(self, passed: Close | Rewritten) -> None:
+        if self.ended:
+            return
+        if isinstance(passed, Rewritten):
+            self._send_crossed(passed)
+        else:
+            self._say_close(passed)
         self._end(None)
 
     def _say_close(self, close: Close) -> None:
@@ -585,6 +634,9 @@ class LiveConnection:
             self._note(NoticeKind.DISCONNECTED, str(error) if error else "", error)
         self._connection.lose_transport()
         self._release_drained()
+        if self._stalled_until is not None and self.wire is not None:
+            self.wire.abandon()
+            self.wire = None
         if self.wire is not None:
             if self._holds:
                 # Nothing waits its turn any more, and the client's last words may tell of its end.

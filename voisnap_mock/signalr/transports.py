@@ -25,6 +25,22 @@ class Transport(StrEnum):
     LONG_POLLING = "LongPolling"
 
 
+class Severance(StrEnum):
+    """How a server may lose a connection, or a request, on purpose.
+
+    RESET: a TCP reset. CLOSE: the transport ends in order, without a Close message. CLOSE_NO_RECONNECT: a Close message
+    that forbids to reconnect, then the end in order. STALL: nothing is read or written any more, not even pings; the
+    server gives the connection up after the time that it grants silent clients, and lets the socket be. HALF_OPEN: for
+    the server the connection is lost at once; the client's socket stays open, and what it sends is read and forgotten.
+    """
+
+    RESET = "reset"
+    CLOSE = "close"
+    CLOSE_NO_RECONNECT = "close_no_reconnect"
+    STALL = "stall"
+    HALF_OPEN = "half_open"
+
+
 TRANSFER_FORMATS: Final[Mapping[Transport, frozenset[TransferFormat]]] = {
     Transport.WEB_SOCKETS: frozenset(TransferFormat),
     Transport.SERVER_SENT_EVENTS: frozenset({TransferFormat.TEXT}),

@@ -32,10 +32,13 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from voisnap_mock.signalr.endpoint import HubEndpoint
+from voisnap_mock.signalr.asgi_wires import reset
+from voisnap_mock.signalr.endpoint import Admitted, HubEndpoint
 from voisnap_mock.signalr.hub import ConnectionRequest
-from voisnap_mock.signalr.live import LiveConnection, TransportLost
-from voisnap_mock.signalr.transports import HttpAnswer
+from voisnap_mock.signalr.interceptors import Fragmented
+from voisnap_mock.signalr.live import LiveConnection
+from voisnap_mock.signalr.transports import HttpAnswer, Severance
+from voisnap_mock.signalr.wires import TransportLost
 
 try:
     from websockets.speedups import apply_mask
@@ -58,6 +61,7 @@ _NO_UPGRADE: Final = HttpAnswer(
 )
 _FINAL_TEXT: Final = 0x81
 _FINAL_BINARY: Final = 0x82
+_FINAL_CONTINUATION: Final = 0x80
 
 
 class Flusher:
@@ -353,11 +357,13 @@ class HubSocket(asyncio.Protocol):
             if not self._opcode:
                 # The first is the answer to the handshake, which comes alone.
                 self._opcode = _FINAL_BINARY if live.is_binary else _FINAL_TEXT
-                out = _framed(self._opcode, data)
+                out = _in_pieces(self._opcode, data)
+                continue
+            if live.is_tapped:
+                out += _in_pieces(self._opcode, data)
                 continue
             out = out + _framed(self._opcode, data) if out else _framed(self._opcode, data)
-            if not live.is_tapped:
-                break
+            break
         if live.ended:
             conn = self._conn
             self._close_sent = True
@@ -369,6 +375,23 @@ class HubSocket(asyncio.Protocol):
     def abort(self) -> None:
         self._lost = True
         self._transport.abort()
+
+    def reset(self) -> None:
+        self.flush()
+        self._lost = True
+        reset(self._transport)
+
+    def stall(self) -> None:
+        self.flush()
+        self._lost = True
+        self._transport.pause_reading()
+
+    def abandon(self) -> None:
+        self.flush()
+        self._lost = True
+        self._state.connections.discard(self)
+        self._transport.set_protocol(_Forgetful(self._transport, self._state))
+        self._transport.resume_reading()
 
     def pause_reading(self) -> None:
         self._transport.pause_reading()
@@ -406,12 +429,15 @@ class HubSocket(asyncio.Protocol):
         else:
             self._open(endpoint, admitted, key)
 
-    async def _wait(self, endpoint: HubEndpoint, admitted: Awaitable[LiveConnection | HttpAnswer], key: bytes) -> None:
+    async def _wait(self, endpoint: HubEndpoint, admitted: Awaitable[Admitted], key: bytes) -> None:
         self._open(endpoint, await admitted, key)
 
-    def _open(self, endpoint: HubEndpoint, admitted: LiveConnection | HttpAnswer, key: bytes) -> None:
+    def _open(self, endpoint: HubEndpoint, admitted: Admitted, key: bytes) -> None:
         if isinstance(admitted, HttpAnswer):
             self._refuse(admitted)
+            return
+        if isinstance(admitted, Severance):
+            self._sever_upgrade(admitted)
             return
         if self._lost:
             endpoint.give_up(admitted)
@@ -427,6 +453,15 @@ class HubSocket(asyncio.Protocol):
             early, self._rest = self._rest, b""
             self.data_received(early)
 
+    def _sever_upgrade(self, how: Severance) -> None:
+        match how:
+            case Severance.RESET:
+                reset(self._transport)
+            case Severance.CLOSE | Severance.CLOSE_NO_RECONNECT:
+                self._transport.close()
+            case Severance.STALL | Severance.HALF_OPEN:
+                self.abandon()
+
     def _refuse(self, answer: HttpAnswer) -> None:
         headers: dict[str, str] = {
             **{name.decode("latin-1"): value.decode("latin-1") for name, value in self._state.default_headers},
@@ -439,6 +474,31 @@ class HubSocket(asyncio.Protocol):
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body)
         self._transport.close()
+
+
+class _Forgetful(asyncio.Protocol):
+    """What serves a socket that means nothing to the server any more: reads and forgets until the client goes."""
+
+    def __init__(self, transport: Any, state: ServerState) -> None:
+        self.transport = transport
+        self._state = state
+        state.connections.add(self)  # type: ignore[arg-type]  # as for HubSocket
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._state.connections.discard(self)
+
+    def shutdown(self) -> None:
+        """uvicorn is stopping."""
+        self.transport.abort()
+
+
+def _in_pieces(opcode: int, payload: bytes) -> bytes:
+    """A server's data frame, or the fragments of one."""
+    if not isinstance(payload, Fragmented):
+        return _framed(opcode, payload)
+    pieces = payload.pieces()
+    frames = [_framed(opcode & 0x7F if number == 0 else 0, piece) for number, piece in enumerate(pieces[:-1])]
+    return b"".join((*frames, _framed(_FINAL_CONTINUATION if frames else opcode, pieces[-1])))
 
 
 def _framed(opcode: int, payload: bytes) -> bytes:
