@@ -85,7 +85,7 @@ FLOORS = (
         ),
         FRAMEWORKS | EDGE,
     ),
-    Floor(3, ("cloud", "control", "caller"), frozenset({"uvicorn"}) | EDGE),
+    Floor(3, ("cloud", "control", "caller", "faults.desk"), frozenset({"uvicorn"}) | EDGE),
     Floor(
         4,
         # The tool that makes the built-in model is a command; the rest of `audio` does not know it.
@@ -171,6 +171,14 @@ def test_a_module_imports_only_from_its_floor_and_below(module: str, path: Path)
         if own_folder and target.startswith(own_folder):
             continue
         assert floor_of(target).number <= floor.number, f"{where} stands on a higher floor than {module}"
+
+
+def test_only_the_control_routes_and_what_puts_the_parts_together_know_of_faults() -> None:
+    for module, path in modules():
+        if module.startswith("faults") or module == "control" or floor_of(module).number == 4:
+            continue
+        for line, imported in imports(path):
+            assert not imported.startswith("voisnap_mock.faults"), f"{path}:{line}: {imported}"
 
 
 @pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")

@@ -12,14 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from voisnap_mock.agents.reading import parse_agents
     from voisnap_mock.agents.script import AgentsFile
     from voisnap_mock.audio.marking import decode_speech
     from voisnap_mock.clock import ManualClock
-    from voisnap_mock.config import Settings, load_settings
+    from voisnap_mock.config import Settings, load_settings, parse_agents
     from voisnap_mock.errors import (
         AgentsFileError,
         ConfigError,
+        FaultsError,
         ModelError,
         PortTaken,
         VoisnapMockError,
@@ -33,6 +33,7 @@ __all__ = [
     "AgentsFile",
     "AgentsFileError",
     "ConfigError",
+    "FaultsError",
     "JournalEntry",
     "JournalFilter",
     "ManualClock",
@@ -51,6 +52,7 @@ _HOMES = {
     "AgentsFile": "agents.script",
     "AgentsFileError": "errors",
     "ConfigError": "errors",
+    "FaultsError": "errors",
     "JournalEntry": "journal",
     "JournalFilter": "journal",
     "ManualClock": "clock",
@@ -61,7 +63,7 @@ _HOMES = {
     "VoisnapMockError": "errors",
     "decode_speech": "audio.marking",
     "load_settings": "config",
-    "parse_agents": "agents.reading",
+    "parse_agents": "config",
 }
 
 

@@ -26,6 +26,7 @@ from voisnap_mock.cloud.tokens import TokenAuthority
 from voisnap_mock.cloud.voice_hub import VoiceHub
 from voisnap_mock.config import AgentsSource, Settings
 from voisnap_mock.errors import ConfigError, ModelError
+from voisnap_mock.faults.desk import FaultDesk
 from voisnap_mock.ids import IdSource
 from voisnap_mock.recordings import Recorder, Utterances
 from voisnap_mock.signalr import HubEndpoint, HubOptions
@@ -110,6 +111,7 @@ class App:
         loaded = file if file is not None else self._source.load()
         self.ears.check(loaded.agents.values())
         self.tokens = TokenAuthority(loaded.auth)
+        self.faults = FaultDesk(self.clock)
         self.tenancy = Tenancy(
             loaded,
             settings=settings,
@@ -119,6 +121,7 @@ class App:
             synthesizer=self.synthesizer,
             recordings=self._source.recordings,
             recorder=self._recorder,
+            faults=self.faults,
         )
         self.tenants = self.tenancy.tenants
         self._trace_ids = IdSource(self.tenancy.seed_for("trace"))

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from voisnap_mock.agents import reading
 from voisnap_mock.agents.builtin import builtin_agents
-from voisnap_mock.agents.reading import parse_agents
 from voisnap_mock.agents.script import AgentsFile
 from voisnap_mock.agents.shape import duration
 from voisnap_mock.audio.voices import what_is_wrong_with
 from voisnap_mock.errors import AgentsFileError, ConfigError, Problem
+from voisnap_mock.faults.reading import SECTIONS
 from voisnap_mock.recordings import Recordings, Utterances
 
 DEFAULT_HOST = "127.0.0.1"
@@ -191,6 +192,22 @@ assert _PARSERS.keys() == {setting.name for setting in fields(Settings)} - {"ori
 
 
 # --- agents ------------------------------------------------------------------------------------------------------
+
+
+def parse_agents(text: str | bytes, *, source: str) -> AgentsFile:
+    """Read an agents file, with all that it may say; `source` is its name for messages.
+
+    Whether the prompts it names exist is not looked at.
+
+    Raises:
+        AgentsFileError: with every problem that was found, each with line and column.
+    """
+    return reading.parse_agents(text, source=source, sections=SECTIONS)
+
+
+def agents_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of an agents file."""
+    return reading.agents_schema(SECTIONS)
 
 
 class AgentsSource:

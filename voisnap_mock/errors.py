@@ -2,12 +2,16 @@
 
     VoisnapMockError
     ├── ConfigError            a file, flag or environment value is wrong (exit code 3)
-    │   ├── AgentsFileError    the agents file is wrong; carries every problem with line and column
+    │   ├── TextError          a file or text is wrong; carries every problem with line and column
+    │   │   ├── AgentsFileError    it is an agents file
+    │   │   └── FaultsError        it is about faults
     │   └── ModelError         a speech model was asked for and cannot be loaded
     ├── PortTaken              the address cannot be bound (exit code 4)
     ├── ResumeRefused          a session cannot be resumed by this connection
     ├── SessionLimitReached    no more sessions are allowed at the same time
     ├── ClockError             a call's clock cannot be moved like that
+    ├── FaultConflict          a fault is armed already under this id
+    ├── FaultUnknown           no fault or schedule has this name
     └── SpeechError            speech could not be synthesised
         └── NoVoice            there is no synthesiser on this machine
 
@@ -41,8 +45,8 @@ class Problem:
     message: str
 
 
-class AgentsFileError(ConfigError):
-    """An agents file cannot be used; `str()` lists every problem as `file:line:column: message`."""
+class TextError(ConfigError):
+    """A text cannot be used; `str()` lists every problem as `source:line:column: message`."""
 
     def __init__(self, source: str, problems: list[Problem]) -> None:
         self.source = source
@@ -50,6 +54,14 @@ class AgentsFileError(ConfigError):
 
     def __str__(self) -> str:
         return "\n".join(f"{self.source}:{p.line}:{p.column}: {p.message}" for p in self.problems)
+
+
+class AgentsFileError(TextError):
+    """An agents file cannot be used."""
+
+
+class FaultsError(TextError):
+    """Rules or schedules of faults cannot be used."""
 
 
 class ModelError(ConfigError):
@@ -78,3 +90,11 @@ class SpeechError(VoisnapMockError):
 
 class NoVoice(SpeechError):
     """There is no synthesiser on this machine that could speak; the text says what is missing."""
+
+
+class FaultConflict(VoisnapMockError):
+    """A fault of this id is armed already; the text says what to do."""
+
+
+class FaultUnknown(VoisnapMockError):
+    """There is no fault, or no schedule, of this name; the text says which there are."""

@@ -21,6 +21,7 @@ from voisnap_mock.cloud.tokens import TokenAuthority
 from voisnap_mock.config import CallClock, Settings
 from voisnap_mock.engine.runner import SessionTable
 from voisnap_mock.engine.runner.voicing import Synthesizer
+from voisnap_mock.faults.desk import FaultDesk
 from voisnap_mock.ids import IdSource
 from voisnap_mock.journal import Journal
 from voisnap_mock.recordings import CallArchive, Recorder, Recordings
@@ -76,6 +77,7 @@ class Tenancy:
         ears: Ears,
         synthesizer: Synthesizer,
         recordings: Recordings,
+        faults: FaultDesk,
         recorder: Recorder | None = None,
     ) -> None:
         self._file = file
@@ -85,6 +87,7 @@ class Tenancy:
         self._ears = ears
         self._synthesizer = synthesizer
         self._recordings = recordings
+        self._faults = faults
         self._recorder = recorder
         self._ids = IdSource(self.seed_for("tenant"))
         self._first: dict[str, AgentsFile] = {}
@@ -143,6 +146,7 @@ class Tenancy:
         self._first.pop(tenant_id, None)
         self._tokens.expel(tenant_id)
         await tenant.sessions.close()
+        self._faults.close(tenant_id)
         if tenant.own is not None:
             self._listen()
         return tenant
@@ -161,9 +165,10 @@ class Tenancy:
         self._listen()
 
     def reset(self, tenant: Tenant) -> None:
-        """Back to the agents file that the tenant began with."""
+        """Back to the agents file that the tenant began with, and its faults."""
         tenant.own = self._first.get(tenant.id)
         tenant.load(tenant.own or self._file)
+        self._faults.reset(tenant.id)
         self._listen()
 
     def _listen(self) -> None:
@@ -171,12 +176,13 @@ class Tenancy:
         self._ears.serve([script for tenant in self.tenants.all() for script in tenant.file.agents.values()])
 
     def _make(self, tenant_id: str, file: AgentsFile, wishes: Wishes = Wishes()) -> Tenant:
+        seed = self.seed_for(tenant_id) if wishes.seed is None else wishes.seed
         journal = Journal(self._clock, file.limits.journal_entries, file.limits.journal_bytes)
         mode = wishes.clock or self._settings.clock
         calls = CallArchive(journal, mode=mode, recorder=self._recorder)
         sessions = SessionTable(
             clock=self._clock,
-            ids=IdSource(self.seed_for(tenant_id) if wishes.seed is None else wishes.seed),
+            ids=IdSource(seed),
             journal=journal,
             synthesizer=self._synthesizer,
             prompts=self._recordings if wishes.recordings is None else Recordings(wishes.recordings),
@@ -188,7 +194,9 @@ class Tenancy:
             idle_grace=self._settings.idle_grace,
             tap_for=calls.open,
         )
-        return Tenant(tenant_id, clock=self._clock, journal=journal, sessions=sessions, calls=calls)
+        tenant = Tenant(tenant_id, clock=self._clock, journal=journal, sessions=sessions, calls=calls)
+        self._faults.open(tenant, seed)
+        return tenant
 
 
 def _endpointer_for(file: AgentsFile) -> Callable[[AgentScript], Endpointer]:

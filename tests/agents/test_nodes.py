@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voisnap_mock.agents import nodes
-from voisnap_mock.agents.nodes import MAX_BYTES, Refused, compose, plain_value
+from voisnap_mock.agents.nodes import AGENTS_FILE, Refused, compose, plain_value
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "\n".join(
     f"{chr(letter + 1)}: &{chr(letter + 1)} [{','.join(['*' + chr(letter)] * 9)}]" for letter in range(97, 106)
@@ -20,7 +20,7 @@ REFUSED: list[tuple[str, str | bytes, list[str]]] = [
     ("empty", "", ['1:1: the file is empty: it needs at least the key "agents"']),
     ("white space", " \n\n", ['1:1: the file is empty: it needs at least the key "agents"']),
     ("only a comment", "# x\n", ['2:1: the file has no content: it needs at least the key "agents"']),
-    ("UTF-16", "a: 1".encode("utf-16"), ["1:1: the file is UTF-16, an agents file is UTF-8: save it as UTF-8"]),
+    ("UTF-16", "a: 1".encode("utf-16"), ["1:1: the file is UTF-16: save it as UTF-8"]),
     ("Latin-1", "a: 1\nb: \u00e9".encode("latin-1"), ["2:4: the byte 0xe9 is not UTF-8: save the file as UTF-8"]),
     (
         "a control character",
@@ -39,8 +39,8 @@ REFUSED: list[tuple[str, str | bytes, list[str]]] = [
     ),
     (
         "too large",
-        "a" * (MAX_BYTES + 1),
-        ["1:1: the file has 1,048,577 bytes; an agents file has at most 1,048,576 (1 MiB)"],
+        "a" * (AGENTS_FILE.bytes + 1),
+        ["1:1: the file has 1,048,577 bytes; 1,048,576 are read at most"],
     ),
     ("a tab", "a:\n\tb: 1", ["2:1: a tab indents this line: YAML wants spaces"]),
     ("a tab at the start", "\ta: 1", ["1:1: a tab indents this line: YAML wants spaces"]),
@@ -72,7 +72,7 @@ REFUSED: list[tuple[str, str | bytes, list[str]]] = [
     ("depth in blocks", "- " * 10_000, ["1:129: lists and mappings are nested more than 64 deep"]),
     ("depth of a megabyte", "{a: " * 250_000, ["1:257: lists and mappings are nested more than 64 deep"]),
     ("depth by aliases", DEEP_BY_ALIAS, ["2:49: lists and mappings are nested more than 64 deep"]),
-    ("two documents", "---\na: 1\n---\nb: 2", ["3:1: a second document begins here: an agents file has one"]),
+    ("two documents", "---\na: 1\n---\nb: 2", ["3:1: a second document begins here: a file has one"]),
     (
         "an open bracket",
         "a: [1,\n  2\nb: 3",

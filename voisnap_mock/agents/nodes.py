@@ -17,9 +17,24 @@ import yaml
 
 from voisnap_mock.errors import Problem
 
-MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
-MAX_VALUES = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Most:
+    """How much of a text is read.
+
+    Attributes:
+        values: counting what aliases repeat.
+        wanted: what an empty one lacks.
+    """
+
+    bytes: int = 1024 * 1024
+    values: int = 50_000
+    wanted: str = 'it needs at least the key "agents"'
+
+
+AGENTS_FILE = Most()
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -149,14 +164,14 @@ def plain_value(node: Node) -> Any:
             return {entry.key.text: plain_value(entry.value) for entry in node.entries}
 
 
-def compose(text: str | bytes) -> Node:
+def compose(text: str | bytes, most: Most = AGENTS_FILE) -> Node:
     """Read one YAML document.
 
     Raises:
         Refused: with every problem that could be found before reading had to stop.
     """
-    readable = _decode(text)
-    tree = _Tree()
+    readable = _decode(text, most)
+    tree = _Tree(most)
     events = yaml.parse(readable, Loader=_Loader)
     try:
         for event in events:
@@ -171,13 +186,13 @@ def compose(text: str | bytes) -> Node:
     return tree.root
 
 
-def _decode(text: str | bytes) -> str:
+def _decode(text: str | bytes, most: Most) -> str:
     size = len(text) if isinstance(text, bytes) else len(text.encode("utf-8", "surrogatepass"))
-    if size > MAX_BYTES:
-        raise Refused([Problem(1, 1, f"the file has {size:,} bytes; an agents file has at most {MAX_BYTES:,} (1 MiB)")])
+    if size > most.bytes:
+        raise Refused([Problem(1, 1, f"the file has {size:,} bytes; {most.bytes:,} are read at most")])
     if not isinstance(text, str):
         if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise Refused([Problem(1, 1, "the file is UTF-16, an agents file is UTF-8: save it as UTF-8")])
+            raise Refused([Problem(1, 1, "the file is UTF-16: save it as UTF-8")])
         raw = text
         try:
             text = raw.decode("utf-8")
@@ -193,7 +208,7 @@ def _decode(text: str | bytes) -> str:
         )
         raise Refused([_problem_at(text, odd.start(), found)])
     if not text.strip():
-        raise Refused([Problem(1, 1, 'the file is empty: it needs at least the key "agents"')])
+        raise Refused([Problem(1, 1, f"the file is empty: {most.wanted}")])
     return text
 
 
@@ -260,7 +275,8 @@ _SCALAR = _Size(1, 0)
 class _Tree:
     """Puts the parser's events together; what is wrong but can be skipped goes to `problems`."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: Most) -> None:
+        self._most = most
         self.root: Node | None = None
         self.problems: list[Problem] = []
         self._open: list[_Open] = []
@@ -296,9 +312,9 @@ class _Tree:
             case yaml.AliasEvent():
                 self._repeat(event)
             case yaml.DocumentStartEvent() if self.root is not None:
-                self._stop(event, "a second document begins here: an agents file has one")
+                self._stop(event, "a second document begins here: a file has one")
             case yaml.StreamEndEvent() if self.root is None:
-                self._stop(event, 'the file has no content: it needs at least the key "agents"')
+                self._stop(event, f"the file has no content: {self._most.wanted}")
             case _:
                 pass
 
@@ -358,8 +374,8 @@ class _Tree:
 
     def _count(self, event: yaml.Event, values: int) -> None:
         self._values += values
-        if self._values > MAX_VALUES:
-            self._stop(event, f"more than {MAX_VALUES:,} values, counting what aliases repeat: too much to read")
+        if self._values > self._most.values:
+            self._stop(event, f"more than {self._most.values:,} values, counting what aliases repeat: too much to read")
 
     def _check_depth(self, event: yaml.Event, depth: int) -> None:
         if len(self._open) + depth > MAX_DEPTH:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
@@ -305,13 +305,18 @@ class Fidelity:
 
 @dataclass(frozen=True, slots=True)
 class AgentsFile:
-    """A whole agents file, checked."""
+    """A whole agents file, checked.
+
+    Attributes:
+        sections: what it says besides, by key, as whoever brought the key has read it.
+    """
 
     agents: dict[str, AgentScript]
     seed: int = 0
     auth: Auth = Auth()
     limits: Limits = Limits()
     fidelity: Fidelity = Fidelity()
+    sections: Mapping[str, Any] = field(default_factory=dict)
     source: str = field(default="built-in agents", compare=False)
 
     def prompts(self) -> Iterator[Prompt]:

@@ -87,9 +87,10 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     # Only a wrong file pays for this import.
     from difflib import get_close_matches
 
-    near = get_close_matches(word.casefold(), known, n=1)
+    by_letters = {name.casefold(): name for name in known}
+    near = get_close_matches(word.casefold(), by_letters, n=1)
     if near:
-        return f'; did you mean "{near[0]}"?'
+        return f'; did you mean "{by_letters[near[0]]}"?'
     return f"; known here: {', '.join(known)}" if known else ""
 
 

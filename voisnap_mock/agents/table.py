@@ -1,14 +1,14 @@
 """The table of an agents file: which keys there are, what they may hold, what they are for.
 
 `agents.reading` reads by it and makes the JSON Schema from it. A new key is a row here and a field in
-`agents.script`; sections to come (`webrtc`, `faults`, `schedules`, `magic`) are rows of `FILE`. What an agent does is
-in `agents.rules`.
+`agents.script`; sections that are somebody else's are handed to `file_with`. What an agent does is in `agents.rules`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 from voisnap_mock.agents import script
 from voisnap_mock.agents.combining import Either, Key, ListOf, MappingOf, Reading, Record, Whole
@@ -218,20 +218,42 @@ FIDELITY = Record(
     script.Fidelity,
 )
 
-FILE = Record(
-    "agents file",
-    (
-        Key("version", Only(1, None), "version of this format: 1", into="_version"),
-        Key("seed", Integer(0), "where ids, choices and draws come from (0)"),
-        Key("auth", AUTH, "users and tokens"),
-        Key("limits", LIMITS, "limits"),
-        Key("fidelity", FIDELITY, "switches for what the documentation of the real service leaves open"),
-        Key(
-            "agents",
-            Reading(MappingOf(_AGENT_ID, AGENT, least=1, of="agent ids and agents"), _named),
-            "the agents, by id",
-            is_required=True,
-        ),
+_KEYS: tuple[Key, ...] = (
+    Key("version", Only(1, None), "version of this format: 1", into="_version"),
+    Key("seed", Integer(0), "where ids, choices and draws come from (0)"),
+    Key("auth", AUTH, "users and tokens"),
+    Key("limits", LIMITS, "limits"),
+    Key("fidelity", FIDELITY, "switches for what the documentation of the real service leaves open"),
+    Key(
+        "agents",
+        Reading(MappingOf(_AGENT_ID, AGENT, least=1, of="agent ids and agents"), _named),
+        "the agents, by id",
+        is_required=True,
     ),
-    lambda _version=None, **values: AgentsFile(**values),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """Keys of an agents file that are not about agents: what they hold is read by the shapes that come with them.
+
+    Attributes:
+        check: looks at the whole file, for what these sections and the agents say of each other.
+    """
+
+    keys: tuple[Key, ...] = ()
+    check: Callable[[Whole], Iterator[Problem]] | None = None
+
+
+NO_SECTIONS = Sections()
+
+
+def file_with(sections: Sections) -> Record[AgentsFile]:
+    """The whole file; what `sections` read is `AgentsFile.sections`, by key."""
+    names = {key.name for key in sections.keys}
+
+    def make(_version: None = None, **values: Any) -> AgentsFile:
+        others = {name: values.pop(name) for name in names & values.keys()}
+        return AgentsFile(**values, sections=others)
+
+    return Record("agents file", (*_KEYS, *sections.keys), make, check=sections.check)

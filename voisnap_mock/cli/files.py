@@ -24,7 +24,7 @@ def read_agents(path: Path) -> AgentsFile:
         AgentsFileError: with every problem of the content.
         ConfigError: if it cannot be read at all.
     """
-    from voisnap_mock.agents.reading import parse_agents
+    from voisnap_mock.config import parse_agents
 
     if path == STANDARD_INPUT:
         return parse_agents(sys.stdin.buffer.read(), source="<stdin>")
@@ -120,6 +120,6 @@ def init(directory: Path) -> None:
 
 def schema() -> None:
     """Print the JSON Schema of agents files."""
-    from voisnap_mock.agents.reading import agents_schema
+    from voisnap_mock.config import agents_schema
 
     print_json(agents_schema())

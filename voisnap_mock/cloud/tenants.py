@@ -37,6 +37,7 @@ class Tenant:
         agents: by id, in the order of the file.
         own: the agents file it was given for itself; None when it goes by the server's and changes with it.
         coverage: which parts of the API were touched here.
+        on_load: told of each agents file that it goes by.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Tenant:
         self.own: AgentsFile | None = None
         self.coverage = Coverage()
         journal.follow(self.coverage.take)
+        self.on_load: Callable[[AgentsFile], None] = lambda file: None
         self.file = AgentsFile(agents={})
         self.agents: Mapping[str, Agent] = {}
         self._clock = clock
@@ -60,6 +62,7 @@ class Tenant:
         self.file = file
         self.sessions.configure(limits=file.limits, fidelity=file.fidelity)
         self.journal.append("agents.loaded", tenant_id=self.id, source=file.source, agents=list(file.agents))
+        self.on_load(file)
 
     def _agent(self, script: AgentScript, now: float) -> Agent:
         before = self.agents.get(script.id)

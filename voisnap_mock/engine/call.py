@@ -107,6 +107,9 @@ class Call:
     Times are call time: seconds since `Started`, never going back. After every `receive` and `advance` ask
     `next_deadline` and `advance` no later than that.
 
+    Attributes:
+        turns: final transcripts so far, and utterances whose recognition failed.
+
     Args:
         catch_up: how late agent audio may be before it leaves a gap, in call time; infinite for a driver that never
             is late.
@@ -119,6 +122,7 @@ class Call:
         self._script = script
         self._dialogue = dialogue
         self._catch_up = catch_up
+        self.turns = 0
         self._now = 0.0
         self._state: CallState | None = CallState.NEW
         self._utterances = Utterances(
@@ -366,6 +370,7 @@ class Call:
         if final is None:
             details = {"begin": utterance.began, "end": utterance.ended, "ear": given.transcript.ear}
             return [Note("caller.not_understood", details), *self._take_text("", utterance)]
+        self.turns += 1
         return [Emit(final), *self._take_text(final.text, utterance)]
 
     def _take_text(self, text: str, utterance: Utterance) -> list[SessionEffect]:
@@ -395,6 +400,7 @@ class Call:
         utterance = self._utterances.give_up(given.utterance)
         if utterance is None:
             return []
+        self.turns += 1
         effects = self._failed(given.code, given.message, recoverable=given.recoverable)
         if self._state is CallState.ENDED:
             return effects

@@ -97,6 +97,9 @@ class _Writing:
 class Chat:
     """One text session. Sans-IO, with the same three methods as a `Call`; the table above says what happens when.
 
+    Attributes:
+        turns: messages of the user so far.
+
     Args:
         new_message_id: names each reply.
         chunks: what a chunk holds: all text so far, only what is new, or no chunks at all.
@@ -114,6 +117,7 @@ class Chat:
         self._dialogue = dialogue
         self._new_message_id = new_message_id
         self._chunks = chunks
+        self.turns = 0
         self._now = 0.0
         self._state: ChatState | None = ChatState.NEW
         self._patience = Patience(max_idle=script.timing.max_idle, max_duration=script.timing.max_duration)
@@ -249,6 +253,7 @@ class Chat:
         Source: Assumed, the documentation does not say what a second message does; queueing loses nothing.
         """
         self._stir()
+        self.turns += 1
         effects: list[SessionEffect] = [Emit(UserMessage(message.text))]
         if self._writing is None:
             return effects + self._answer(message)

@@ -190,6 +190,54 @@ POINTS: tuple[Point, ...] = (
     Point("ice", (Slow, Frames, Replace), "an ICE candidate, either way"),
 )
 
+METHODS = (
+    "CancelAsync",
+    "EndSessionAsync",
+    "RequestReconnectionAsync",
+    "SendAudioAsync",
+    "SendDtmfAsync",
+    "SendIceCandidateAsync",
+    "SendMessageAsync",
+    "SendOfferAsync",
+    "TypingAsync",
+)
+"""What clients call, for `method.<Name>`."""
+
+EVENTS = (
+    "AudioReceived",
+    "ConversationEnded",
+    "Error",
+    "IceCandidateReceived",
+    "MessageReceived",
+    "Reconnected",
+    "SdpAnswerReceived",
+    "SessionEnded",
+    "SessionStarted",
+    "Transcription",
+    "TranscriptionOf",
+    "TransferInitiated",
+    "TypingIndicator",
+)
+"""What the service sends, for `event.<Name>`; scripts may push others."""
+
+VERBS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+
+OUTSIDE = ("login", "http", "negotiate", "handshake", "connect")
+"""Points that are crossed before there is a session: no turn, no call time, no text, no audio."""
+
+
+def family(point: str) -> Point | None:
+    """The row of `POINTS` that a point belongs to, such as `event.<Name>` for `event.Transcription`."""
+    return _FAMILIES.get(_first_word(point))
+
+
+def _first_word(point: str) -> str:
+    """`event` of `event.Transcription`; `audio.in` is one word."""
+    return point if point.startswith("audio.") else point.split(".", 1)[0]
+
+
+_FAMILIES = {_first_word(point.name): point for point in POINTS}
+
 # --- When and how often ---------------------------------------------------------------------------------------
 
 
@@ -224,11 +272,11 @@ class FaultRule:
         after: seconds of call time (outside a session: of real time) before a Fail or Drop takes place.
         every: of the matches of a session, only each so-manieth.
         rate: of the matches of a session, this share, drawn by seed, rule, session and count alone.
-        lasts: seconds of call time from its first firing in a session, in which it fires at every match, and after
-            which it never does again there (`for` in a file).
+        lasts: seconds of call time after its first firing in a session, after which it is over there (`for` in a file).
         per: whose matches `times` and `skip` count: all of the tenant, or each session's own.
-        undocumented: the code is not one of `CODES`, on purpose.
         line: where it stands in its file, from 1; 0 when it comes from no file.
+
+    An id may be left empty: the plan that arms the rule gives it one.
     """
 
     id: str
@@ -242,8 +290,17 @@ class FaultRule:
     rate: float = 1.0
     lasts: float | None = None
     per: Literal["tenant", "session"] = "tenant"
-    undocumented: bool = False
     line: int = field(default=0, compare=False)
+
+    @property
+    def is_exclusive(self) -> bool:
+        """At one crossing no other such rule fires after this one: only delays and bad lines add up."""
+        return not isinstance(self.do, Slow | Impair)
+
+    @property
+    def draws(self) -> bool:
+        """Chance has a say in when it fires or in what it does."""
+        return self.rate < 1.0 or isinstance(self.do, Impair) or self.do == Frames(Framing.CORRUPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +320,15 @@ class Schedule:
     loop: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What one text says: rules, schedules, and the seed of the draws when the text fixes it."""
+
+    rules: tuple[FaultRule, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
+    seed: int | None = None
+
+
 # --- What crosses ---------------------------------------------------------------------------------------------
 
 
@@ -271,13 +337,12 @@ class Crossing:
     """One crossing of a point, as far as rules may ask about it.
 
     Attributes:
-        t: call time in seconds; outside a session real time since the schedule or server began.
-        session: id of the session, or of what comes nearest to one: it seeds the draws.
+        t: call time in seconds; outside a session real time since the server began.
+        session: id of the session; empty outside of one.
         audio: seconds of audio that have crossed here before in this session.
     """
 
     point: str
-    tenant: str
     t: float = 0.0
     session: str = ""
     agent: str | None = None
@@ -290,7 +355,7 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the plan decided for one crossing: one rule that fires."""
+    """One rule that fires at a crossing."""
 
     rule: FaultRule
     draw: int

@@ -102,6 +102,9 @@ class Machine(Protocol):
     @property
     def is_over(self) -> bool: ...
 
+    @property
+    def turns(self) -> int: ...
+
     def receive(self, given: Any, now: float) -> list[SessionEffect]: ...
 
     def advance(self, now: float) -> list[SessionEffect]: ...
@@ -184,6 +187,11 @@ class Session:
     def t(self) -> float:
         """Call time now, in seconds; 0.0 before the start, the duration after the end."""
         return self._pace.t
+
+    @property
+    def turns(self) -> int:
+        """Turns of the caller so far: final transcripts or chat messages, also those that failed."""
+        return self._machine.turns
 
     def receive(self, given: Input) -> None:
         """Hand in what the client did. Does not block.

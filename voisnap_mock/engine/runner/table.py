@@ -58,6 +58,7 @@ class SessionTable:
     Attributes:
         mode: how call time passes here.
         prompts: the recordings that agents play; may be changed for sessions to come.
+        on_open, on_end: told of each session before it starts, and when it is over.
 
     Args:
         hearing_for: called in a worker thread at an agent's first utterance.
@@ -102,6 +103,8 @@ class SessionTable:
         self._synthesis_timeout = synthesis_timeout
         self._tap_for = tap_for
         self._crew = ThreadCrew(_EAR_THREADS, name="voisnap-ear") if crew is None else crew
+        self.on_open: Callable[[Session], None] = lambda session: None
+        self.on_end: Callable[[Session], None] = lambda session: None
         self._ticker = Ticker(clock)
         self._sessions: dict[str, Session] = {}
         self._ended: OrderedDict[str, EndReason | None] = OrderedDict()
@@ -250,6 +253,7 @@ class SessionTable:
         self._sessions[session.id] = session
         given = {name: value for name, value in (variables or {}).items() if value}
         session.note("session.opened", agent=script.id, channel=channel, **given)
+        self.on_open(session)
         return session
 
     def _works(self, session: Session) -> Works:
@@ -311,6 +315,7 @@ class SessionTable:
 
     def _forget(self, session: Session) -> None:
         self._sessions.pop(session.id, None)
+        self.on_end(session)
         self._ended[session.id] = session.reason
         if len(self._ended) > _ENDED_KEPT:
             self._ended.popitem(last=False)

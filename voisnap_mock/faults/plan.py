@@ -1,0 +1,506 @@
+"""Which rules fire at a crossing. Pure and seeded: crossings in, verdicts out.
+
+At one crossing the rules are asked in the order in which they were armed. Delays and bad lines (`slow`, `impair`) add
+up; of all others the first that fires is the only one, and those behind it have not been asked: they count no match.
+
+A rule fires when the point and `when` match, after `skip` matches, at each `every`-th match of the session, with the
+probability `rate`, at most `times` times, and in a session not later than `for` after its first firing there. What is
+drawn follows from the seed, the rule's id, the number of the session (the first one since the rule was armed is 1) and
+the number of the match in it. Nothing else goes in, so neither speed nor chunking of audio changes anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from hashlib import blake2b
+from typing import Literal
+
+from voisnap_mock.errors import FaultConflict, FaultUnknown
+from voisnap_mock.faults.draws import draw, mix
+from voisnap_mock.faults.rules import Crossing, FaultRule, Faults, Phase, Schedule, Verdict
+from voisnap_mock.faults.token import text_to_token
+from voisnap_mock.faults.writing import write_faults
+
+# Of endless different crossings (paths, turns) only so many are remembered at a time.
+_MOST_KNOWN = 4_096
+
+_NONE: tuple[Verdict, ...] = ()
+_STILL = ("agent", "channel", "target", "turn")
+_MOVING = ("call_after", "audio_after", "text")
+
+_Key = tuple[str, str | None, str | None, str | None, int]
+
+
+class _Miss(IntEnum):
+    """How near a rule came to firing."""
+
+    ELSEWHERE = 0  # plus the number of conditions of `_STILL` that held
+    CONDITION = 10  # plus the number of conditions of `_MOVING` that held
+    SCHEDULE = 20
+    BEHIND = 21
+    SKIPPED = 22
+    EVERY = 23
+    RATE = 24
+
+
+@dataclass(frozen=True, slots=True)
+class RuleReport:
+    """What became of a rule.
+
+    Attributes:
+        armed: it may still fire.
+        fired: how often it did.
+        near_miss: for one that never did: the crossing that came nearest, and what was missing.
+    """
+
+    rule: FaultRule
+    armed: bool
+    fired: int
+    near_miss: str | None = None
+
+
+@dataclass(slots=True)
+class _Count:
+    """A rule's bookkeeping in one session."""
+
+    seed: int
+    matches: int = 0
+    fired: int = 0
+    skipped: int = 0
+    first_at: float = 0.0
+
+
+class _Armed:
+    """A rule that is armed, and its counters.
+
+    Attributes:
+        base: how many sessions had been opened before; None for a rule of one session, whose number is always 0.
+        is_spent: it has fired as often as the tenant may let it.
+        schedules: those that name it; with none it is armed always.
+        near, miss: how near it came, and at what; kept until it fires.
+    """
+
+    __slots__ = (
+        "base",
+        "fired",
+        "is_spent",
+        "miss",
+        "moving",
+        "near",
+        "patterns",
+        "rule",
+        "schedules",
+        "seed",
+        "skipped",
+        "text",
+    )
+
+    def __init__(self, rule: FaultRule, seed: int, base: int | None) -> None:
+        self.rule = rule
+        self.seed = seed
+        self.base = base
+        self.fired = 0
+        self.skipped = 0
+        self.is_spent = False
+        self.schedules: tuple[Schedule, ...] = ()
+        self.near = -1
+        self.miss: tuple[Crossing, str] | None = None
+        self.moving = any(getattr(rule.when, name) is not None for name in _MOVING)
+        self.text = None if rule.when.text is None else rule.when.text.casefold()
+        self.patterns = [_pattern(point) for point in rule.at if "*" in point]
+
+    def crosses(self, point: str) -> bool:
+        return point in self.rule.at or any(pattern.fullmatch(point) for pattern in self.patterns)
+
+    def holds(self, crossing: Crossing) -> bool:
+        """Whether the conditions hold that may change from crossing to crossing."""
+        when = self.rule.when
+        if when.call_after is not None and crossing.t < when.call_after:
+            return self.missed(_Miss.CONDITION, crossing, f"when.call_after is {when.call_after:g} s")
+        if when.audio_after is not None and crossing.audio < when.audio_after:
+            why = f"{crossing.audio:g} s of audio had crossed, when.audio_after is {when.audio_after:g} s"
+            return self.missed(_Miss.CONDITION + 1, crossing, why)
+        if self.text is not None and (crossing.text is None or self.text not in crossing.text.casefold()):
+            return self.missed(_Miss.CONDITION + 2, crossing, f"when.text is {when.text!r}, it was {crossing.text!r}")
+        return True
+
+    def missed(self, near: int, crossing: Crossing, why: str) -> Literal[False]:
+        """Remember the nearest miss; of equally near ones the latest."""
+        if not self.fired and near >= self.near:
+            self.near, self.miss = near, (crossing, why)
+        return False
+
+    def near_miss(self) -> str | None:
+        if self.fired:
+            return None
+        if self.miss is None:
+            return f"nothing has crossed {' or '.join(self.rule.at)}"
+        crossing, why = self.miss
+        place = [crossing.point]
+        if crossing.agent is not None:
+            place.append(crossing.agent)
+        if crossing.turn:
+            place.append(f"turn {crossing.turn}")
+        if crossing.session:
+            place.append(f"{round(crossing.t, 3):g} s")
+        return f"{', '.join(place)}: {why}"
+
+
+class Scope:
+    """Rules of one connection and its session only."""
+
+    __slots__ = ("armed",)
+
+    def __init__(self, armed: list[_Armed]) -> None:
+        self.armed = armed
+
+
+class FaultPlan:
+    """The rules of one tenant.
+
+    Args:
+        seed: of the draws.
+        tenant: its id, for rules that ask for it.
+    """
+
+    def __init__(self, seed: int, *, tenant: str = "") -> None:
+        self._seed = seed
+        self._tenant = tenant
+        self._loaded = Faults()
+        self._standing: list[_Armed] = []
+        self._armed: list[_Armed] = []
+        self._by_point: dict[str, list[_Armed]] = {}
+        self._patterns: list[_Armed] = []
+        self._places: dict[_Armed, int] = {}
+        self._schedules: dict[str, Schedule] = {}
+        self._started: dict[str, float] = {}
+        self._candidates: dict[_Key, list[_Armed]] = {}
+        self._counts: dict[str, dict[_Armed, _Count]] = {}
+        self._sessions: dict[str, int] = {}
+        self._opened = 0
+
+    # --- Arming ---------------------------------------------------------------------------------------------------
+
+    def load(self, faults: Faults, *, standing: Iterable[FaultRule] = ()) -> None:
+        """Let the file's rules be these; those that have not changed keep their counters, added ones stay.
+
+        Args:
+            standing: rules that are always there and in no report.
+        """
+        before = {armed.rule.id: armed for armed in self._armed}
+        of_file = {rule.id for rule in self._loaded.rules}
+        self._loaded = replace(faults, rules=tuple(_named(faults.rules, ())))
+        named = {rule.id for rule in self._loaded.rules}
+        self._armed = [
+            *(self._kept(before.get(rule.id), rule, faults.seed) for rule in self._loaded.rules),
+            *(armed for rule_id, armed in before.items() if rule_id not in of_file | named),
+        ]
+        known = {armed.rule.id: armed for armed in self._standing}
+        self._standing = [self._kept(known.get(rule.id), rule, None) for rule in standing]
+        self._schedules = {schedule.name: schedule for schedule in faults.schedules}
+        self._started = {name: at for name, at in self._started.items() if name in self._schedules}
+        self._changed()
+
+    def _kept(self, armed: _Armed | None, rule: FaultRule, seed: int | None) -> _Armed:
+        return armed if armed is not None and armed.rule == rule else self._arm(rule, seed)
+
+    def arm(self, faults: Faults) -> tuple[FaultRule, ...]:
+        """Arm more, behind what is armed; the result has the ids that were given to rules without one.
+
+        Raises:
+            FaultConflict: one of the ids, or of the names of schedules, is taken; then nothing is armed.
+        """
+        named = _named(faults.rules, (armed.rule.id for armed in self._armed))
+        taken = next((schedule.name for schedule in faults.schedules if schedule.name in self._schedules), None)
+        if taken is not None:
+            raise FaultConflict(f"there is already a schedule {taken!r}")
+        self._armed += [self._arm(rule, faults.seed) for rule in named]
+        self._schedules |= {schedule.name: schedule for schedule in faults.schedules}
+        self._changed()
+        return tuple(named)
+
+    def replace(self, faults: Faults) -> tuple[FaultRule, ...]:
+        """Arm these rules instead of all that are, and have these schedules besides those that there are.
+
+        Raises:
+            FaultConflict: two of the rules have the same id; then nothing is changed.
+        """
+        named = _named(faults.rules, ())
+        self._armed = [self._arm(rule, faults.seed) for rule in named]
+        self._schedules |= {schedule.name: schedule for schedule in faults.schedules}
+        self._changed()
+        return tuple(named)
+
+    def disarm(self, rule_id: str) -> FaultRule:
+        """Raises FaultUnknown when there is none of this id."""
+        found = next((armed for armed in self._armed if armed.rule.id == rule_id), None)
+        if found is None:
+            known = ", ".join(armed.rule.id for armed in self._armed[:20]) or "none"
+            raise FaultUnknown(f"there is no fault {rule_id[:80]!r}; there are {known}")
+        self._armed.remove(found)
+        self._changed()
+        return found.rule
+
+    def reset(self) -> None:
+        """Back to the loaded file: its rules with fresh counters, nothing else, no schedule started."""
+        self._armed = [self._arm(rule, self._loaded.seed) for rule in self._loaded.rules]
+        self._standing = [self._arm(armed.rule, None) for armed in self._standing]
+        self._schedules = {schedule.name: schedule for schedule in self._loaded.schedules}
+        self._started.clear()
+        self._changed()
+
+    def scope(self, rules: Iterable[FaultRule]) -> Scope:
+        """Rules for one connection and its session: hand it to `decide` there."""
+        return Scope([_Armed(rule, self._seed, None) for rule in _named(rules, ())])
+
+    # --- Schedules ------------------------------------------------------------------------------------------------
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        return tuple(self._schedules.values())
+
+    def start_schedule(self, name: str, now: float) -> Schedule:
+        """Begin a schedule anew; `now` is real time, as of crossings outside of sessions.
+
+        Raises:
+            FaultUnknown: there is none of this name.
+        """
+        schedule = self._schedule(name)
+        self._started[name] = now
+        return schedule
+
+    def stop_schedule(self, name: str) -> Schedule:
+        """Raises FaultUnknown when there is none of this name; one that is not started may be stopped."""
+        schedule = self._schedule(name)
+        self._started.pop(name, None)
+        return schedule
+
+    def started(self, name: str) -> float | None:
+        """When a schedule was started; None when it is not."""
+        return self._started.get(name)
+
+    def _schedule(self, name: str) -> Schedule:
+        if name not in self._schedules:
+            known = ", ".join(self._schedules) or "none"
+            raise FaultUnknown(f"there is no schedule {name[:80]!r}; there are {known}")
+        return self._schedules[name]
+
+    # --- Deciding -------------------------------------------------------------------------------------------------
+
+    def session_opened(self, session: str) -> None:
+        """Sessions are numbered in the order of these calls."""
+        self._opened += 1
+        self._sessions[session] = self._opened
+
+    def session_ended(self, session: str) -> None:
+        """Forget the counters of a session; those of the tenant stay."""
+        self._counts.pop(session, None)
+        self._sessions.pop(session, None)
+
+    def watches(self, point: str, *, agent: str | None = None, scope: Scope | None = None) -> bool:
+        """Whether a rule is armed that could fire there, with this agent or, without one, with any."""
+        armed = self._by_point.get(point, ())
+        rules = (*armed, *self._patterns, *(() if scope is None else scope.armed))
+        return any(
+            one.crosses(point) and not one.is_spent and (agent is None or one.rule.when.agent in (None, agent))
+            for one in rules
+        )
+
+    def decide(self, crossing: Crossing, scope: Scope | None = None) -> tuple[Verdict, ...]:
+        """The rules that fire at this crossing, in the order in which they are to be carried out."""
+        key = (crossing.point, crossing.agent, crossing.channel, crossing.target, crossing.turn)
+        candidates = self._candidates.get(key)
+        if candidates is None:
+            candidates = self._find(key, crossing)
+        if scope is not None:
+            candidates = [*(armed for armed in scope.armed if self._fits(armed, crossing)), *candidates]
+        elif not candidates:
+            return _NONE
+        verdicts: list[Verdict] = []
+        has_spent = False
+        for place, armed in enumerate(candidates):
+            if armed.is_spent:
+                has_spent = True
+            elif (verdict := self._try(armed, crossing)) is not None:
+                verdicts.append(verdict)
+                if verdict.rule.is_exclusive:
+                    for behind in candidates[place + 1 :]:
+                        if behind.rule.is_exclusive and not behind.fired:
+                            behind.missed(_Miss.BEHIND, crossing, f"the fault {verdict.rule.id!r} fired before it")
+                    break
+        if has_spent and scope is None:
+            self._candidates[key] = [armed for armed in candidates if not armed.is_spent]
+        return tuple(verdicts)
+
+    def _try(self, armed: _Armed, crossing: Crossing) -> Verdict | None:
+        rule = armed.rule
+        if armed.moving and not armed.holds(crossing):
+            return None
+        if armed.schedules and not self._is_on(armed, crossing):
+            armed.missed(_Miss.SCHEDULE, crossing, "no schedule that was started used it then")
+            return None
+        counts = self._counts.get(crossing.session)
+        if counts is None:
+            counts = self._counts[crossing.session] = {}
+        count = counts.get(armed)
+        if count is None:
+            count = counts[armed] = self._count(armed, crossing.session)
+        if rule.lasts is not None and count.fired and crossing.t > count.first_at + rule.lasts:
+            return None
+        is_own = rule.per == "session"
+        if rule.skip and (count.skipped if is_own else armed.skipped) < rule.skip:
+            count.skipped += 1
+            armed.skipped += 1
+            armed.missed(_Miss.SKIPPED, crossing, f"it matched, and the first {rule.skip} matches are skipped")
+            return None
+        if is_own and rule.times is not None and count.fired >= rule.times:
+            return None
+        count.matches += 1
+        if rule.every > 1 and count.matches % rule.every:
+            armed.missed(_Miss.EVERY, crossing, f"it was match {count.matches} of its session, every is {rule.every}")
+            return None
+        if rule.rate < 1.0 and draw(count.seed, count.matches) >= rule.rate:
+            armed.missed(_Miss.RATE, crossing, f"it matched, and was not drawn (rate is {rule.rate:g})")
+            return None
+        if not count.fired:
+            count.first_at = crossing.t
+        count.fired += 1
+        armed.fired += 1
+        armed.is_spent = not is_own and rule.times is not None and armed.fired >= rule.times
+        return Verdict(rule, mix(count.seed, -count.matches))
+
+    def _count(self, armed: _Armed, session: str) -> _Count:
+        number = 0 if armed.base is None else self._sessions.get(session, armed.base) - armed.base
+        name = f"{armed.seed}\0{armed.rule.id}\0{number}".encode()
+        return _Count(int.from_bytes(blake2b(name, digest_size=8).digest(), "little"))
+
+    def _find(self, key: _Key, crossing: Crossing) -> list[_Armed]:
+        """Those of the armed rules that this kind of crossing can be about."""
+        armed = (*self._by_point.get(crossing.point, ()), *self._patterns)
+        found = [one for one in armed if not one.is_spent and self._fits(one, crossing)]
+        if self._patterns:
+            found.sort(key=lambda one: self._places[one])
+        if len(self._candidates) >= _MOST_KNOWN:
+            self._candidates.clear()
+        self._candidates[key] = found
+        return found
+
+    def _fits(self, armed: _Armed, crossing: Crossing) -> bool:
+        if not armed.crosses(crossing.point):
+            return False
+        when = armed.rule.when
+        if when.tenant is not None and when.tenant != self._tenant:
+            return armed.missed(_Miss.ELSEWHERE, crossing, f"when.tenant is {when.tenant}, this is {self._tenant}")
+        for held, name in enumerate(_STILL):
+            wanted = getattr(when, name)
+            if wanted is not None and wanted != getattr(crossing, name):
+                return armed.missed(_Miss.ELSEWHERE + held, crossing, f"when.{name} is {wanted}")
+        return True
+
+    def _is_on(self, armed: _Armed, crossing: Crossing) -> bool:
+        for schedule in armed.schedules:
+            started = self._started.get(schedule.name)
+            if started is None:
+                continue
+            # In a session its phases are at the same call times in every run, whenever somebody started it.
+            phase = phase_at(schedule, crossing.t if crossing.session else crossing.t - started)
+            if phase is not None and armed.rule.id in phase.use:
+                return True
+        return False
+
+    # --- What became of it ----------------------------------------------------------------------------------------
+
+    def report(self) -> tuple[RuleReport, ...]:
+        """Every rule that is armed or has been until it was spent, in order."""
+        return tuple(_report(armed) for armed in self._armed)
+
+    def token(self) -> str:
+        """What replays these faults at the same places: seed, rules, schedules; `read_faults` reads it."""
+        rules = tuple(armed.rule for armed in self._armed)
+        seed = self._armed[0].seed if self._armed else self._seed
+        return text_to_token(write_faults(Faults(rules, self.schedules)), seed)
+
+    @property
+    def has_drawn(self) -> bool:
+        """Whether chance has had a say, so that only the token brings the same again."""
+        return any(armed.rule.draws and (armed.fired or armed.near >= _Miss.RATE) for armed in self._armed)
+
+    # --- Parts ----------------------------------------------------------------------------------------------------
+
+    def _arm(self, rule: FaultRule, seed: int | None) -> _Armed:
+        return _Armed(rule, self._seed if seed is None else seed, self._opened)
+
+    def _changed(self) -> None:
+        """What was found for crossings is no longer true."""
+        used: dict[str, list[Schedule]] = {}
+        for schedule in self._schedules.values():
+            for rule_id in dict.fromkeys(rule_id for phase in schedule.phases for rule_id in phase.use):
+                used.setdefault(rule_id, []).append(schedule)
+        self._by_point = {}
+        self._patterns = []
+        self._places = {}
+        for place, armed in enumerate((*self._standing, *self._armed)):
+            armed.schedules = tuple(used.get(armed.rule.id, ()))
+            self._places[armed] = place
+            if armed.patterns:
+                self._patterns.append(armed)
+            else:
+                for point in armed.rule.at:
+                    self._by_point.setdefault(point, []).append(armed)
+        self._candidates.clear()
+        for counts in self._counts.values():
+            for gone in [armed for armed in counts if armed.base is not None and armed not in self._places]:
+                del counts[gone]
+
+
+def report_of(scope: Scope) -> tuple[RuleReport, ...]:
+    """What became of the rules of one session."""
+    return tuple(_report(armed) for armed in scope.armed)
+
+
+def phase_at(schedule: Schedule, t: float) -> Phase | None:
+    """The phase of a schedule `t` seconds after its begin; None before and after it."""
+    if t < 0:
+        return None
+    if schedule.loop:
+        t %= sum(phase.seconds for phase in schedule.phases)
+    for phase in schedule.phases:
+        if t < phase.seconds:
+            return phase
+        t -= phase.seconds
+    return None
+
+
+def _report(armed: _Armed) -> RuleReport:
+    return RuleReport(armed.rule, not armed.is_spent, armed.fired, armed.near_miss())
+
+
+def _named(rules: Iterable[FaultRule], taken: Iterable[str]) -> list[FaultRule]:
+    """Give an id to those without: their point and a number.
+
+    Raises:
+        FaultConflict: two have the same id, or one of `taken`.
+    """
+    rules, ids = list(rules), set(taken)
+    for rule in rules:
+        if rule.id in ids:
+            raise FaultConflict(f"there is already a fault {rule.id!r}: disarm it first, or replace all")
+        if rule.id:
+            ids.add(rule.id)
+    named: list[FaultRule] = []
+    numbers: dict[str, int] = {}
+    for rule in rules:
+        name, point = rule.id, rule.at[0]
+        while not name or (not rule.id and name in ids):
+            numbers[point] = numbers.get(point, 0) + 1
+            name = f"{point}-{numbers[point]}"
+        ids.add(name)
+        named.append(rule if rule.id else replace(rule, id=name))
+    return named
+
+
+def _pattern(point: str) -> re.Pattern[str]:
+    return re.compile("[^/]*".join(map(re.escape, point.split("*"))))
