@@ -189,9 +189,13 @@ class RecordingOutlet:
 
     def __init__(self) -> None:
         self.delivered: list[SessionEvent] = []
+        self.severed: list[str] = []
 
     def deliver(self, event: SessionEvent) -> None:
         self.delivered.append(event)
+
+    def sever(self, how: str) -> None:
+        self.severed.append(how)
 
     @property
     def events(self) -> list[SessionEvent]:

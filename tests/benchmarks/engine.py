@@ -83,6 +83,9 @@ class NoOutlet:
     def deliver(self, event: object) -> None:
         pass
 
+    def sever(self, how: str) -> None:
+        pass
+
 
 async def playing(calls: int, seconds: float) -> float:
     """Share of a core that so many calls take whose agents all speak and whose callers send nothing."""
@@ -159,6 +162,9 @@ class TimingOutlet:
     def deliver(self, event: object) -> None:
         if type(event) is AudioReady:
             self.at.append(monotonic())
+
+    def sever(self, how: str) -> None:
+        pass
 
 
 async def playing_out(seconds: float) -> list[float]:

@@ -43,6 +43,7 @@ from voisnap_mock.signalr import (
     LocalProtocolError,
     Notice,
     NoticeKind,
+    Severance,
 )
 
 _log = logging.getLogger("voisnap_mock.cloud")
@@ -180,6 +181,9 @@ class HubOutlet:
         if isinstance(event, SessionEnded):
             self._has_ended = True
             self._farewell = self._clock.call_at(self._clock.monotonic() + FAREWELL, self.finish)
+
+    def sever(self, how: str) -> None:
+        self._connection.sever(Severance(how))
 
     def receive(self, given: VoiceInput | ChatInput) -> None:
         """Hand the session what its client did; without a session, or after its end, nothing happens."""

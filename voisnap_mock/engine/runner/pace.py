@@ -72,6 +72,14 @@ class Pace(Protocol):
         """Let call time pass. Raises ClockError if it passes by itself."""
         ...
 
+    def rescheduled(self) -> None:
+        """A deadline may have come nearer."""
+        ...
+
+    def real_seconds(self, seconds: float) -> float:
+        """How much real time so much call time takes that nobody moves."""
+        ...
+
     def hurry(self) -> None:
         """Somebody waits for what the agent is doing."""
         ...
@@ -134,6 +142,12 @@ class RealPace:
 
     def advance(self, seconds: float) -> Awaitable[None]:
         raise ClockError(f"this call goes by the {self._name} clock: only a virtual clock can be advanced")
+
+    def rescheduled(self) -> None:
+        self._set_alarm()
+
+    def real_seconds(self, seconds: float) -> float:
+        return seconds / self._speed
 
     def hurry(self) -> None:
         pass

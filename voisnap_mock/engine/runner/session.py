@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from heapq import heappop, heappush
 from typing import Any, Literal, Protocol, assert_never, cast
 
 from voisnap_mock.agents.script import AgentScript, EndReason
@@ -42,6 +43,7 @@ from voisnap_mock.engine.events import (
     UserMessage,
     Word,
 )
+from voisnap_mock.engine.patience import DIGITS
 from voisnap_mock.engine.runner.hearing import EarQueue
 from voisnap_mock.engine.runner.pace import Input, Pace
 from voisnap_mock.engine.runner.voicing import VoiceDesk
@@ -77,6 +79,10 @@ class Outlet(Protocol):
 
     def deliver(self, event: SessionEvent) -> None:
         """Show `event` to the client. Never blocks and never raises; nothing comes after `SessionEnded`."""
+        ...
+
+    def sever(self, how: str) -> None:
+        """Lose the client's connection: `reset`, `close`, `close_no_reconnect`, `stall` or `half_open`."""
         ...
 
 
@@ -171,6 +177,9 @@ class Session:
         # While effects are carried out, an outlet may hand in something new: it waits its turn here.
         self._is_stepping = False
         self._waiting: deque[tuple[Input | None, float]] = deque()
+        # A heap: when, in which order they were asked for, and what.
+        self._errands: list[tuple[float, int, Callable[[], None]]] = []
+        self._last_errand = 0
         made = works(self)
         self._pace, self._ear, self._voice, self._tap = made.pace, made.ear, made.voice, made.tap
 
@@ -273,6 +282,19 @@ class Session:
         if not self._is_over:
             await self._pace.advance(seconds)
 
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Call `act` when so many seconds of call time have passed, before anything that happens then.
+
+        What is left when the session ends is done after as much real time as call time would have taken; on a virtual
+        clock that is none. `act` must not raise.
+        """
+        if self._is_over:
+            self._do_after_end(seconds, act)
+            return
+        self._last_errand += 1
+        heappush(self._errands, (round(self._pace.t + seconds, DIGITS), self._last_errand, act))
+        self._pace.rescheduled()
+
     def hurry(self) -> None:
         """Somebody waits for what the agent is doing: on a virtual clock, let it run out at once."""
         self._pace.hurry()
@@ -293,8 +315,13 @@ class Session:
         return self._is_over
 
     def next_deadline(self) -> Deadline | None:
-        """What the machine waits for."""
-        return self._machine.next_deadline()
+        """What the machine waits for, or the next errand."""
+        deadline = self._machine.next_deadline()
+        if self._errands:
+            at = self._errands[0][0]
+            if deadline is None or at < deadline.at or (at == deadline.at and deadline.waits_for_caller):
+                return Deadline(at, waits_for_caller=False)
+        return deadline
 
     def step(self, given: Input | None, t: float) -> None:
         """Let the machine take an input, or only the time, and carry out what it orders."""
@@ -312,6 +339,8 @@ class Session:
             self._is_stepping = False
 
     def _step(self, given: Input | None, t: float) -> None:
+        while self._errands and self._errands[0][0] <= t:
+            heappop(self._errands)[2]()
         machine = self._machine
         if self._tap is not None and type(given) is AudioArrived:
             self._tap.heard(given.pcm, t)
@@ -409,6 +438,9 @@ class Session:
         self._waiting.clear()
         self._missed.clear()
         self._pace.stop()
+        for at, _, act in sorted(self._errands):
+            self._do_after_end(at - self._pace.t, act)
+        self._errands.clear()
         if self._window is not None:
             self._window.cancel()
         if self._ear is not None:
@@ -418,6 +450,9 @@ class Session:
         self._forget(self)
         if self._tap is not None:
             self._tap.close()
+
+    def _do_after_end(self, seconds: float, act: Callable[[], None]) -> None:
+        self._clock.call_at(self._clock.monotonic() + self._pace.real_seconds(seconds), act)
 
 
 def _shown(value: Any) -> Any:

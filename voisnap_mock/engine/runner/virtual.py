@@ -123,6 +123,12 @@ class VirtualPace:
         self._pump()
         return done
 
+    def rescheduled(self) -> None:
+        self._pump()
+
+    def real_seconds(self, seconds: float) -> float:
+        return 0.0
+
     def hurry(self) -> None:
         """Somebody waits for what the agent is doing: do not wait for the grace of an idle caller."""
         self._is_idle = True
