@@ -129,6 +129,15 @@ def test_a_field_named_like_a_credential_is_not_kept(name: str) -> None:
         ("key vsnp_sb_dev is no JWT", f"key {REDACTED} is no JWT"),
         ("I want a refund, the bearer said", "I want a refund, the bearer said"),
         ("a = b", "a = b"),
+        (
+            '{"name": "Ada", "api_key" : "s3\\"cret", "Token":"x"}',
+            f'{{"name": "Ada", "api_key" : "{REDACTED}", "Token":"{REDACTED}"}}',
+        ),
+        (
+            f'{{"note": "got {TOKEN}", "inner": {{"password": "x"}}}}',
+            f'{{"note": "got {REDACTED}", "inner": {{"password": "{REDACTED}"}}}}',
+        ),
+        ('"token": she said', '"token": she said'),
     ],
 )
 def test_a_credential_inside_a_text_is_not_kept(text: str, shown: str) -> None:

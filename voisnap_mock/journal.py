@@ -41,9 +41,10 @@ CREDENTIAL_NAMES = frozenset(
 )
 """Names whose value is never kept, compared without case, `_` and `-`."""
 
-# What gives a credential away inside a longer text: a token in a URL or a header, a JWT, an API key.
+# What gives a credential away inside a longer text: a member of JSON, a token in a URL or a header, a JWT, an API key.
 _CREDENTIAL_TEXT = re.compile(
-    r"(?P<name>\b(?:access_token|refresh_token|password|sessionToken)=)[^&\s\"']+"
+    r"(?P<member>\"(?P<key>[\w-]{1,40})\"\s*:\s*)(?P<value>\"(?:[^\"\\]|\\.)*\")"
+    r"|(?P<name>\b(?:access_token|refresh_token|password|sessionToken)=)[^&\s\"']+"
     r"|(?P<scheme>\bBearer\s+)(?=\S*[\d._~+/-]\S)[^\s\"',]{6,}"
     r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
     r"|\bvsnp_(?:live|sb)_\w+",
@@ -295,14 +296,17 @@ class Subscription:
 
 
 def redact(text: str) -> str:
-    """`text` without the credentials that can be told by their look: tokens in URLs and headers, JWTs, API keys."""
+    """`text` without the credentials that can be told: by their name in JSON, URLs and headers, by their look."""
     # Nearly all texts are told apart here; the pattern takes ten times as long.
-    if not ("=" in text or "earer" in text or "EARER" in text or "eyJ" in text or "vsnp_" in text):
+    if not ('"' in text or "=" in text or "earer" in text or "EARER" in text or "eyJ" in text or "vsnp_" in text):
         return text
-    return _CREDENTIAL_TEXT.sub(
-        lambda found: (found.group("name") or found.group("scheme") or "") + REDACTED,
-        text,
-    )
+    return _CREDENTIAL_TEXT.sub(_redacted_match, text)
+
+
+def _redacted_match(found: re.Match[str]) -> str:
+    if found["member"] is None:
+        return (found["name"] or found["scheme"] or "") + REDACTED
+    return found["member"] + (f'"{REDACTED}"' if is_credential(found["key"]) else redact(found["value"]))
 
 
 @lru_cache(1024)

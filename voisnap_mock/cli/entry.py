@@ -356,6 +356,17 @@ def validate(
 
 
 @app.command()
+def show(
+    source: Annotated[Path, typer.Argument(metavar="FOLDER_OR_ZIP", help="A recorded call.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show a recorded call: who said what when, and what happened besides."""
+    from voisnap_mock.cli.showing import show
+
+    show(source, as_json=as_json)
+
+
+@app.command()
 def ready(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for it.")] = False,
     timeout: Annotated[

@@ -21,6 +21,7 @@ from voisnap_mock.cli.console import Console, Span, print_json
 
 _LABEL_STYLES = {
     "agent": "bold cyan",
+    "caller": "green",
     "heard": "green",
     "say": "yellow",
     "play": "yellow",
@@ -96,11 +97,13 @@ class Transcript:
         if self._as_json:
             print_json({"t": round(at, 3), "event": kind, **details}, compact=True)
             return
-        self._console.line(*self._head(at, kind), text, Span(tail, "dim"))
+        self._console.line(*head(at, kind), text, Span(tail, "dim"))
 
     def _live(self, at: float, kind: str, text: str) -> None:
         if not self._as_json:
-            self._console.live(*self._head(at, kind), Span(text, "dim"))
+            self._console.live(*head(at, kind), Span(text, "dim"))
 
-    def _head(self, at: float, kind: str) -> tuple[Span, Span]:
-        return Span(f"{at:8.2f}  ", "dim"), Span(f"{kind:<9}", _LABEL_STYLES.get(kind, "dim"))
+
+def head(at: float, kind: str) -> tuple[Span, Span]:
+    """What every line of a transcript begins with: seconds since the session began, and who or what."""
+    return Span(f"{at:8.2f}  ", "dim"), Span(f"{kind:<9}", _LABEL_STYLES.get(kind, "dim"))

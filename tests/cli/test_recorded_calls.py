@@ -1,0 +1,94 @@
+"""`show` and `replay`: what was recorded, seen again and played again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from processes import clean_environment, run
+
+from voisnap_mock.agents.reading import parse_agents
+from voisnap_mock.config import Settings
+from voisnap_mock.recordings import zip_of
+from voisnap_mock.server import MockServer
+
+AGENTS = """
+version: 1
+seed: 3
+agents:
+  agt_shop:
+    name: Shop
+    greeting: Good morning, what can I do for you?
+    voice: {engine: tone, rate: 240}
+    hears: marks
+    timing: {end_of_turn: 400ms, first_audio: 100ms}
+    replies:
+      - {hear: [refund], say: "Which order, {{ metadata.name }}?"}
+      - {dtmf: "0", transfer: {to: "+15550100", summary: Asked for a person}}
+      - {else: What?}
+"""
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a call."""
+    folder = tmp_path_factory.mktemp("calls")
+    settings = Settings(port=0, clock="virtual", record=folder)
+    with (
+        MockServer(parse_agents(AGENTS, source="test agents"), settings=settings) as server,
+        server.caller("agt_shop", metadata={"name": "Ada"}) as caller,
+    ):
+        caller.interrupt("I want a refund", at=1.0)
+        caller.heard()
+        caller.heard()
+        caller.press("0")
+        caller.hears_end()
+    return folder / caller.conversation_id
+
+
+def test_a_recorded_call_is_shown_as_a_timed_transcript_with_its_events(record: Path) -> None:
+    result = run("show", record)
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stdout.splitlines() if "turn.answered" not in line and "reply." not in line]
+    assert lines[0] == f"{record.name}  voice with agt_shop, virtual clock"
+    assert lines[1:] == [
+        "    0.00  started  Shop",
+        "    0.00  agent    Good morning, what can  (interrupted)",
+        "    1.00  caller   I want a refund  (1.00, marks)",
+        "    2.44  agent    Which order, Ada?",
+        "    3.64  press    0",
+        "    3.64  transfer to +15550100, warm: Asked for a person",
+        "    3.64  ended    transfer_complete after 3.64 s",
+    ]
+
+
+def test_a_person_sees_colours_and_a_program_json(record: Path, tmp_path: Path) -> None:
+    assert "\x1b[" in run("show", record, environment=clean_environment(FORCE_COLOR="1")).stdout
+    packed = tmp_path / "call.zip"
+    packed.write_bytes(zip_of({path.name: path.read_bytes() for path in record.iterdir()}, record.name))
+    shown = json.loads(run("show", packed, "--json").stdout)
+    assert shown["call"]["reason"] == "transfer_complete"
+    assert shown["transcript"][1] == {
+        "who": "caller",
+        "text": "I want a refund",
+        "begin": 1.0,
+        "end": 1.94,
+        "confidence": 1.0,
+        "ear": "marks",
+    }
+    assert shown["events"][0]["kind"] == "session.opened"
+
+
+def test_a_record_that_broke_off_says_so(record: Path, tmp_path: Path) -> None:
+    facts = json.loads((record / "call.json").read_text())
+    (tmp_path / "call.json").write_text(json.dumps(facts | {"status": "live"}))
+    (tmp_path / "events.jsonl").write_bytes((record / "events.jsonl").read_bytes()[:-10])
+    lines = run("show", tmp_path).stdout.splitlines()
+    assert lines[-1] == "The record breaks off here: the call went on, or its server was killed."
+
+
+def test_what_is_no_record_is_a_bad_file(tmp_path: Path) -> None:
+    result = run("show", tmp_path / "nothing")
+    assert result.returncode == 3
+    assert "nothing: No such file or directory; expected the folder of a recorded call, or its zip" in result.stderr
