@@ -11,7 +11,6 @@ from voisnap_mock.caller import (
     Ended,
     Failed,
     Heard,
-    Recording,
     Resumed,
     Said,
     Sounded,
@@ -21,6 +20,7 @@ from voisnap_mock.caller import (
     Wrote,
     parse_event,
 )
+from voisnap_mock.tracks import Recording
 
 SECOND = Sounded(bytes(48_000))
 

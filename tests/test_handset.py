@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from voisnap_mock.agents.reading import parse_agents
+from voisnap_mock.agents.script import User
 from voisnap_mock.audio.frames import write_wav
 from voisnap_mock.audio.marking import caller_speech
-from voisnap_mock.caller import CallRefused
+from voisnap_mock.caller import CallRefused, VoiceCaller
 from voisnap_mock.config import CallClock
 from voisnap_mock.errors import SpeechError
 from voisnap_mock.handset import Handset, NothingHeard
@@ -140,6 +141,22 @@ def test_a_dropped_call_is_resumed_where_it_was(server: MockServer) -> None:
         assert caller.heard() == "Which order, Ada?"
         with pytest.raises(CallRefused, match="nothing to resume"):
             caller.resume()
+
+
+def test_what_was_being_said_goes_on_over_the_next_connection() -> None:
+    async def call(server: MockServer) -> tuple[float, int]:
+        token = server.app.tokens.mint(User("caller@example.test", ""), server.app.clock.wall())
+        async with VoiceCaller(server.base_url, "agt_mute", access_token=token, clock=server.app.clock) as caller:
+            caller.speak(bytes(16_000))
+            await caller.wait_until(0.1)
+            await caller.lose_connection(0.1)
+            assert await caller.spoken()
+            return caller.now(), len(caller.recording.caller)
+
+    with make("real") as server:
+        now, sent = server.wait_for(call(server))
+    assert now >= 0.5
+    assert sent >= 16_000 + 0.08 * 32_000, "what was lost is silence on the record"
 
 
 def test_a_caller_who_leaves_a_dropped_call_leaves_it_waiting(server: MockServer) -> None:

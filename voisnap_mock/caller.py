@@ -24,11 +24,12 @@ from types import TracebackType
 from typing import Any, Self, assert_never
 from urllib.parse import urlencode
 
-from voisnap_mock.audio.frames import AGENT_RATE, CALLER_FRAME_BYTES, CALLER_RATE, FRAME_SECONDS, resample
+from voisnap_mock.audio.frames import AGENT_RATE, CALLER_FRAME_BYTES, FRAME_SECONDS
 from voisnap_mock.clock import Clock
 from voisnap_mock.errors import VoisnapMockError
 from voisnap_mock.signalr import HubClient
 from voisnap_mock.signalr.errors import NegotiationError, SignalRError
+from voisnap_mock.tracks import Recording
 
 _SILENCE = bytes(CALLER_FRAME_BYTES)
 # Seconds that a server may take to confirm the end.
@@ -239,50 +240,6 @@ class TurnTaking:
         return max(0.0, max(self._last_sign, self._played_until) + self._breath - now)
 
 
-class Recording:
-    """Both sides of a call on one time line."""
-
-    def __init__(self) -> None:
-        self._caller = bytearray()
-        self._agent = bytearray()
-
-    @property
-    def caller(self) -> bytes:
-        """What the caller sent: PCM s16le mono at 16 kHz."""
-        return bytes(self._caller)
-
-    @property
-    def agent(self) -> bytes:
-        """What the agent sent, with the silences between: PCM s16le mono at 24 kHz."""
-        return bytes(self._agent)
-
-    def add_caller(self, pcm: bytes) -> None:
-        """Append what the caller sent."""
-        self._caller += pcm
-
-    def pad_caller(self, until: float) -> None:
-        """The line was lost: nothing of the caller was heard until `until` seconds."""
-        self._caller += bytes(max(0, int(until * CALLER_RATE) * 2 - len(self._caller)))
-
-    def add_agent(self, pcm: bytes, at: float) -> None:
-        """Lay agent audio at `at` seconds, or behind what is already there: it arrives a little ahead of its time."""
-        gap = int(at * AGENT_RATE) * 2 - len(self._agent)
-        if gap > 0:
-            self._agent += bytes(gap)
-        self._agent += pcm
-
-    def stereo(self) -> bytes:
-        """Interleaved PCM s16le at 24 kHz: caller left, agent right; loads the resampler."""
-        import numpy
-
-        left = numpy.frombuffer(resample(bytes(self._caller), CALLER_RATE, AGENT_RATE), "<i2")
-        right = numpy.frombuffer(bytes(self._agent), "<i2")
-        both = numpy.zeros((max(len(left), len(right)), 2), "<i2")
-        both[: len(left), 0] = left
-        both[: len(right), 1] = right
-        return both.tobytes()
-
-
 # --- On the line ------------------------------------------------------------------------------------------------
 
 
@@ -291,16 +248,21 @@ class _Party:
 
     A context manager: inside, the session is on; leaving it closes the connection and ends nothing.
 
+    Args:
+        url: of the hub, for a new session or for the one of this id.
+
     Attributes:
         ended: how the session ended, once it has.
         failed: the error that ended it, if one did.
+        is_dropped: the connection was given up with `drop`, and there is no new one yet.
     """
 
     def __init__(
         self,
-        url: str,
+        url: Callable[[str | None], str],
         events: tuple[str, ...],
         *,
+        session_id: str | None,
         access_token: str,
         clock: Clock,
         turns: TurnTaking,
@@ -308,6 +270,10 @@ class _Party:
     ) -> None:
         self.ended: Ended | None = None
         self.failed: Failed | None = None
+        self.is_dropped = False
+        self._url = url
+        self._events = events
+        self._access_token = access_token
         self._clock = clock
         self._turns = turns
         self._on_event = on_event
@@ -315,10 +281,9 @@ class _Party:
         self._news = asyncio.Event()
         self._session: Connected | Resumed | None = None
         self._is_closed = False
+        self._is_on = False
         self._watch: asyncio.Task[None] | None = None
-        self._client = HubClient(url, access_token=access_token)
-        for target in events:
-            self._client.on(target, lambda *arguments, target=target: self._learn(target, list(arguments)))
+        self._client = self._make_client(session_id)
 
     async def __aenter__(self) -> Self:
         try:
@@ -348,6 +313,23 @@ class _Party:
         """Seconds since the session began."""
         return self._clock.monotonic() - self._started_at
 
+    async def drop(self) -> None:
+        """Lose the connection without a word; the session waits for `resume`."""
+        self.is_dropped = True
+        await self._close()
+
+    async def resume(self) -> None:
+        """Come back on a new connection. Raises CallRefused if the session does not wait any more."""
+        self._client = self._make_client(self.session.session_id)
+        self.is_dropped = self._is_closed = self._is_on = False
+        await self._open()
+
+    async def lose_connection(self, away: float) -> None:
+        """Drop the connection and come back after `away` seconds of real time. Raises CallRefused like `resume`."""
+        await self.drop()
+        await self._clock.sleep_until(self._clock.monotonic() + away)
+        await self.resume()
+
     async def floor(self) -> bool:
         """Wait until it is the caller's turn; False when the session is over instead."""
         while not self.is_over:
@@ -375,6 +357,12 @@ class _Party:
 
     # --- inside -------------------------------------------------------------------------------------------------
 
+    def _make_client(self, session_id: str | None) -> HubClient:
+        client = HubClient(self._url(session_id), access_token=self._access_token)
+        for target in self._events:
+            client.on(target, lambda *arguments, target=target: self._learn(target, list(arguments)))
+        return client
+
     async def _open(self) -> None:
         try:
             await self._client.start()
@@ -383,7 +371,7 @@ class _Party:
         except (SignalRError, OSError) as error:
             raise CallRefused(str(error)) from error
         self._watch = asyncio.create_task(self._wait_until_closed())
-        while self._session is None:
+        while not self._is_on:
             if self.failed is not None:
                 raise CallRefused(f"{self.failed.code}: {self.failed.message}")
             if self.is_over:
@@ -418,6 +406,7 @@ class _Party:
                 if self._session is None:
                     self._started_at = self._clock.monotonic()
                 self._session = event
+                self._is_on = True
             case Failed(is_recoverable=False):
                 self.failed = event
             case Ended():
@@ -462,7 +451,6 @@ class VoiceCaller(_Party):
 
     Args:
         speed: how many times as fast as speech the line is; None is a line on which nothing moves but by `transmit`.
-        recording: what the call is added to, when it goes on from an earlier connection.
         call_time: where on the recording's time line agent audio lies that comes now; seconds since the start if None.
 
     Attributes:
@@ -482,19 +470,19 @@ class VoiceCaller(_Party):
         session_id: str | None = None,
         patience: float = 6.0,
         speed: float | None = 1.0,
-        recording: Recording | None = None,
         call_time: Callable[[], float] | None = None,
         on_event: Callable[[CallerEvent, float], None] | None = None,
     ) -> None:
         super().__init__(
-            _hub_url(base_url, "voice", agentId=agent_id, sessionId=session_id, metadata=_json(metadata)),
+            lambda session: _hub_url(base_url, "voice", agentId=agent_id, sessionId=session, metadata=_json(metadata)),
             _VOICE_EVENTS,
+            session_id=session_id,
             access_token=access_token,
             clock=clock,
             turns=TurnTaking(patience=patience, breath=0.3),
             on_event=on_event,
         )
-        self.recording = Recording() if recording is None else recording
+        self.recording = Recording()
         self._speed = speed
         self._call_time = call_time or self.now
         self._queue: deque[bytes] = deque()
@@ -507,18 +495,25 @@ class VoiceCaller(_Party):
         if isinstance(self.session, Connected):
             # A greeting is due.
             self._turns.caller_spoke(0.0)
-        if self._speed is not None:
-            self._pacer = asyncio.create_task(self._send_audio(FRAME_SECONDS / self._speed))
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def resume(self) -> None:
+        await super().resume()
+        self.recording.pad_caller(self._call_time())
+
+    async def _open(self) -> None:
+        await super()._open()
+        if self._queue:
+            self._queue_empty.clear()
+        if self._speed is not None:
+            self._pacer = asyncio.create_task(self._send_audio(FRAME_SECONDS / self._speed))
+
+    async def _close(self) -> None:
         if self._pacer is not None:
             self._pacer.cancel()
             with suppress(asyncio.CancelledError):
                 await self._pacer
-        await self._close()
+        await super()._close()
 
     def speak(self, pcm: bytes) -> None:
         """Put PCM s16le mono at 16 kHz on the line, behind what is already waiting there."""
@@ -610,16 +605,17 @@ class ChatUser(_Party):
         on_event: Callable[[CallerEvent, float], None] | None = None,
     ) -> None:
         super().__init__(
-            _hub_url(
+            lambda session: _hub_url(
                 base_url,
                 "chat",
                 agentId=agent_id,
-                sessionId=session_id,
+                sessionId=session,
                 metadata=_json(metadata),
                 language=language,
                 userName=user_name,
             ),
             _CHAT_EVENTS,
+            session_id=session_id,
             access_token=access_token,
             clock=clock,
             turns=TurnTaking(patience=patience, breath=0.2),

@@ -30,8 +30,6 @@ from voisnap_mock.caller import (
     Connected,
     Ended,
     Heard,
-    Recording,
-    Resumed,
     Said,
     VoiceCaller,
     Wrote,
@@ -40,6 +38,7 @@ from voisnap_mock.cloud.tenants import Tenant
 from voisnap_mock.engine.runner import ClockMode, Session
 from voisnap_mock.errors import VoisnapMockError
 from voisnap_mock.journal import JournalFilter
+from voisnap_mock.tracks import Recording
 
 Result = TypeVar("Result")
 Line_ = TypeVar("Line_", VoiceCaller, ChatUser)
@@ -102,18 +101,20 @@ class AsyncParty(Generic[Line_]):
         self._heard = 0
 
     async def __aenter__(self) -> Self:
-        await self._connect(None)
+        self._line = self._make_line()
+        await self._line.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._line is None:
+        line = self._own_line
+        if line.is_dropped:
             self._live.release()
             return
-        if not self._line.is_over:
-            await self._line.hang_up()
-        await self._line.__aexit__(None, None, None)
+        if not line.is_over:
+            await line.hang_up()
+        await line.__aexit__(None, None, None)
 
     # --- what was said ------------------------------------------------------------------------------------------
 
@@ -129,7 +130,7 @@ class AsyncParty(Generic[Line_]):
     @property
     def ended(self) -> Ended | None:
         """How the session ended, once it has."""
-        return None if self._line is None else self._line.ended
+        return self._own_line.ended
 
     @property
     def transcript(self) -> list[tuple[str, str]]:
@@ -187,17 +188,17 @@ class AsyncParty(Generic[Line_]):
 
     async def drop(self) -> None:
         """Lose the connection without a word; returns when the server has noticed."""
-        line, self._line = self._open_line, None
+        line = self._open_line
         wanted = JournalFilter(call=self.conversation_id, kind="session.detached", since=self._tenant.journal.last_seq)
         with self._tenant.journal.subscribe(wanted) as detached:
-            await line.__aexit__(None, None, None)
+            await line.drop()
             await anext(detached)
 
     async def resume(self) -> None:
         """Come back on a new connection. Raises CallRefused if the session does not wait any more."""
-        if self._line is not None:
+        if not self._own_line.is_dropped:
             raise CallRefused("the call was not dropped: there is nothing to resume")
-        await self._connect(self.conversation_id)
+        await self._own_line.resume()
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -214,16 +215,22 @@ class AsyncParty(Generic[Line_]):
         return tenant
 
     @property
-    def _open_line(self) -> Line_:
-        if self._line is None:
-            raise CallRefused("the connection was dropped: resume() first")
-        if self._line.is_over:
-            raise CallRefused(f"the call is over; {self._shown()}")
+    def _own_line(self) -> Line_:
+        assert self._line is not None, "there is no line yet: use the object as a context manager"
         return self._line
 
     @property
+    def _open_line(self) -> Line_:
+        line = self._own_line
+        if line.is_dropped:
+            raise CallRefused("the connection was dropped: resume() first")
+        if line.is_over:
+            raise CallRefused(f"the call is over; {self._shown()}")
+        return line
+
+    @property
     def _is_on(self) -> bool:
-        return self._line is not None and not self._line.is_over
+        return not self._own_line.is_over
 
     @property
     def _is_virtual(self) -> bool:
@@ -233,13 +240,7 @@ class AsyncParty(Generic[Line_]):
         user = User("caller@example.test", "", tenant=self._tenant.id)
         return self._app.tokens.mint(user, self._app.clock.wall())
 
-    async def _connect(self, session_id: str | None) -> None:
-        """Open the line: to a new session, or to this one."""
-        line = self._make_line(session_id)
-        await line.__aenter__()
-        self._line = line
-
-    def _make_line(self, session_id: str | None) -> Line_:
+    def _make_line(self) -> Line_:
         raise NotImplementedError
 
     def _learn(self, event: CallerEvent, at: float) -> None:
@@ -281,9 +282,6 @@ class AsyncHandset(AsyncParty[VoiceCaller]):
 
     Args:
         voice: the caller's own.
-
-    Attributes:
-        audio: both sides so far, on one time line of call time.
     """
 
     def __init__(
@@ -297,8 +295,12 @@ class AsyncHandset(AsyncParty[VoiceCaller]):
         tenant: str = DEFAULT_TENANT,
     ) -> None:
         super().__init__(app, base_url, agent_id, metadata=metadata, tenant=tenant)
-        self.audio = Recording()
         self._voice = voice
+
+    @property
+    def audio(self) -> Recording:
+        """Both sides so far, on one time line of call time."""
+        return self._own_line.recording
 
     # --- what a caller does -------------------------------------------------------------------------------------
 
@@ -330,24 +332,17 @@ class AsyncHandset(AsyncParty[VoiceCaller]):
 
     # --- inside -------------------------------------------------------------------------------------------------
 
-    def _make_line(self, session_id: str | None) -> VoiceCaller:
+    def _make_line(self) -> VoiceCaller:
         return VoiceCaller(
             self._base_url,
             self._agent_id,
             access_token=self._access_token(),
             clock=self._app.clock,
             metadata=self._metadata,
-            session_id=session_id,
             speed=None if self._is_virtual else _SPEEDS[self._tenant.sessions.mode],
-            recording=self.audio,
             call_time=lambda: 0.0 if self._session is None else self._session.t,
             on_event=self._learn,
         )
-
-    def _learn(self, event: CallerEvent, at: float) -> None:
-        super()._learn(event, at)
-        if isinstance(event, Resumed):
-            self.audio.pad_caller(self.t)
 
     async def _speech(self, text: str) -> bytes:
         return await asyncio.to_thread(caller_speech, text, self._voice)

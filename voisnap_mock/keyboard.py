@@ -79,14 +79,13 @@ class AsyncKeyboard(AsyncParty[ChatUser]):
 
     # --- inside -------------------------------------------------------------------------------------------------
 
-    def _make_line(self, session_id: str | None) -> ChatUser:
+    def _make_line(self) -> ChatUser:
         return ChatUser(
             self._base_url,
             self._agent_id,
             access_token=self._access_token(),
             clock=self._app.clock,
             metadata=self._metadata,
-            session_id=session_id,
             language=self._language,
             user_name=self._user_name,
             on_event=self._learn,

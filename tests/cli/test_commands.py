@@ -107,6 +107,8 @@ def test_the_command_alone_lists_all_commands() -> None:
         (["call", "agt", "--dtmf", "x"], "0-9, * and #"),
         (["call", "agt", "--wav", "nowhere.wav"], "nowhere.wav"),
         (["call", "agt", "--interrupt", "Stop it"], "is no time with a text"),
+        (["call", "agt", "--drop", "soon"], "500ms, 10s, 2m or 1h"),
+        (["chat", "agt", "--drop", "1s=later"], "500ms, 10s, 2m or 1h"),
         (["token", "--ttl", "soon"], "500ms, 10s, 2m or 1h"),
         (["token", "--claim", "plan"], "--claim plan=gold"),
         (["env", "--shell", "tcsh"], "powershell"),
@@ -202,6 +204,22 @@ def test_call_interrupts_at_its_time(url: str) -> None:
     assert said["text"] == "I want a refund"
     assert 0.15 <= said["t"] < 0.6
     assert "heard" in {line["event"] for line in lines}
+
+
+@pytest.mark.parametrize("command", ["call", "chat"])
+def test_a_connection_is_lost_at_its_time_and_the_session_goes_on(url: str, command: str) -> None:
+    result = run(
+        command, "agt_desk", "--drop", "100ms=200ms", "--say", "I want a refund", "--drop", "0s", "--json", url
+    )
+
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    dropped, dropped_again = (line for line in lines if line["event"] == "drop")
+    resumed, resumed_again = (line for line in lines if line["event"] == "resumed")
+    assert 0.1 <= dropped["t"] < dropped["t"] + 0.2 <= resumed["t"]
+    assert dropped_again["t"] <= resumed_again["t"] < dropped_again["t"] + 1.0
+    assert "Which day?" in [line.get("text") for line in lines if line["event"] == "agent"]
+    assert [line["t"] for line in lines] == sorted(line["t"] for line in lines)
 
 
 def test_call_plays_a_file_and_prints_json_lines(url: str, tmp_path: Path) -> None:

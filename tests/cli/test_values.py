@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voisnap_mock.cli.values import (
+    Drop,
     Interrupt,
     Play,
     Press,
     Say,
     digits,
+    drop,
     duration,
     interruption,
     pairs,
@@ -77,12 +79,25 @@ def test_an_interruption_is_a_time_and_a_text() -> None:
             interruption(wrong)
 
 
+def test_a_drop_is_a_time_and_how_long_to_stay_away() -> None:
+    assert drop("1.5s") == Drop(1.5, 0.0)
+    assert drop("3s=500ms") == Drop(3.0, 0.5)
+    for wrong in ("soon", "=2s", "1s=soon", ""):
+        with pytest.raises(typer.BadParameter, match="write for example"):
+            drop(wrong)
+
+
 def test_steps_keep_the_order_of_the_command_line() -> None:
     words = ["agt", "--dtmf", "1", "--say", "hello", "--out", "x.wav", "--wav=a.wav", "--say=--dtmf", "--dtmf", "2#"]
-    words += ["--interrupt", "2s=no"]
+    words += ["--interrupt", "2s=no", "--drop", "3s"]
 
     steps = steps_in_order(
-        words, say=["hello", "--dtmf"], wav=[Path("a.wav")], dtmf=["1", "2#"], interrupt=[Interrupt(2.0, "no")]
+        words,
+        say=["hello", "--dtmf"],
+        wav=[Path("a.wav")],
+        dtmf=["1", "2#"],
+        interrupt=[Interrupt(2.0, "no")],
+        drop=[Drop(3.0, 0.0)],
     )
 
     assert steps == [
@@ -92,6 +107,7 @@ def test_steps_keep_the_order_of_the_command_line() -> None:
         Say("--dtmf"),
         Press("2#"),
         Interrupt(2.0, "no"),
+        Drop(3.0, 0.0),
     ]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from voisnap_mock.audio.frames import AGENT_RATE, CALLER_RATE, read_wav, resample
-from voisnap_mock.caller import CallerEvent, CallRefused, Recording, Sounded, VoiceCaller
+from voisnap_mock.caller import CallerEvent, CallRefused, Sounded, VoiceCaller
 from voisnap_mock.cli.console import Span, open_console
 from voisnap_mock.cli.failures import CheckFailed
 from voisnap_mock.cli.interrupts import Interruption
@@ -19,9 +19,10 @@ from voisnap_mock.cli.saying import caller_speech
 from voisnap_mock.cli.service import access_token, find_login, find_server
 from voisnap_mock.cli.sound import Headset
 from voisnap_mock.cli.transcript import Transcript
-from voisnap_mock.cli.values import Interrupt, Play, Press, Say, Step
+from voisnap_mock.cli.values import Drop, Interrupt, Play, Press, Say, Step
 from voisnap_mock.clock import SystemClock
 from voisnap_mock.errors import ConfigError, SpeechError
+from voisnap_mock.tracks import Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ def call(
         ConfigError: if a WAV file cannot be played, or the microphone extra is missing.
     """
     server = find_server(url)
-    audio: dict[Step, bytes] = {step: _caller_audio(step, plan) for step in plan.steps if not isinstance(step, Press)}
+    audio: dict[Step, bytes] = {
+        step: _caller_audio(step, plan) for step in plan.steps if not isinstance(step, Press | Drop)
+    }
     own_token = access_token(server, find_login(token=token, email=email, password=password))
     console = open_console()
     transcript = Transcript(console, as_json=as_json)
@@ -112,7 +115,11 @@ async def _follow(plan: CallPlan, caller: VoiceCaller, audio: dict[Step, bytes],
     for number, step in enumerate(plan.steps):
         # Keys may follow each other at once, and a menu wants them to.
         follows_key = isinstance(step, Press) and number > 0 and isinstance(plan.steps[number - 1], Press)
-        if isinstance(step, Interrupt):
+        if isinstance(step, Drop):
+            # In mid-speech too: the rest of it follows on the new connection.
+            if not await caller.wait_until(step.at):
+                return number
+        elif isinstance(step, Interrupt):
             if not await caller.spoken() or not await caller.wait_until(step.at):
                 return number
         elif not follows_key and not await caller.floor():
@@ -129,6 +136,9 @@ async def _follow(plan: CallPlan, caller: VoiceCaller, audio: dict[Step, bytes],
                 for digit in digits:
                     if not caller.is_over:
                         await caller.press(digit)
+            case Drop(away=away):
+                transcript.note(caller.now(), "drop", f"away for {away:g} s", seconds=away)
+                await caller.lose_connection(away)
             case _:
                 assert_never(step)
     if plan.with_microphone:

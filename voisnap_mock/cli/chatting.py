@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_never
 
 from voisnap_mock.caller import CallRefused, ChatUser
 from voisnap_mock.cli.console import Console, Span, open_console
@@ -18,19 +18,20 @@ from voisnap_mock.cli.failures import CheckFailed
 from voisnap_mock.cli.interrupts import Interruption
 from voisnap_mock.cli.service import access_token, find_login, find_server
 from voisnap_mock.cli.transcript import Transcript
+from voisnap_mock.cli.values import Drop, Say
 from voisnap_mock.clock import SystemClock
 
 
 @dataclass(frozen=True, slots=True)
 class ChatPlan:
-    """What the user is to write.
+    """What the user is to do.
 
     Attributes:
-        messages: in this order; when empty, the lines of standard input.
+        steps: in this order; when empty, the lines of standard input are written.
         patience: seconds to wait for an answer before going on.
     """
 
-    messages: Sequence[str] = ()
+    steps: Sequence[Say | Drop] = ()
     language: str | None = None
     user_name: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -78,9 +79,7 @@ async def _chat(server: str, token: str, agent: str, plan: ChatPlan, transcript:
             patience=plan.patience,
             on_event=transcript.learn,
         ) as user:
-            work = (
-                _write_all(plan.messages, user, transcript) if plan.messages else _converse(user, transcript, console)
-            )
+            work = _follow(plan.steps, user, transcript) if plan.steps else _converse(user, transcript, console)
             left = await interruption.cuts_short(work) or 0
             if not user.is_over:
                 await user.hang_up()
@@ -89,16 +88,26 @@ async def _chat(server: str, token: str, agent: str, plan: ChatPlan, transcript:
     if user.ended is None:
         raise CheckFailed("the connection was lost before the chat had ended")
     if left:
-        raise CheckFailed(f"the chat ended ({user.ended.reason}) with {left} of {len(plan.messages)} messages not sent")
+        raise CheckFailed(
+            f"the chat ended ({user.ended.reason}) before {left} of {len(plan.steps)} steps could be done"
+        )
 
 
-async def _write_all(messages: Sequence[str], user: ChatUser, transcript: Transcript) -> int:
-    """Send the messages, each at the user's turn; returns how many are left."""
-    for number, text in enumerate(messages):
-        if not await user.floor():
-            return len(messages) - number
-        transcript.note(user.now(), "you", text)
-        await user.write(text)
+async def _follow(steps: Sequence[Say | Drop], user: ChatUser, transcript: Transcript) -> int:
+    """Do the steps, each message at the user's turn; returns how many are left."""
+    for number, step in enumerate(steps):
+        is_on = await user.wait_until(step.at) if isinstance(step, Drop) else await user.floor()
+        if not is_on:
+            return len(steps) - number
+        match step:
+            case Say(text):
+                transcript.note(user.now(), "you", text)
+                await user.write(text)
+            case Drop(away=away):
+                transcript.note(user.now(), "drop", f"away for {away:g} s", seconds=away)
+                await user.lose_connection(away)
+            case _:
+                assert_never(step)
     await user.floor()
     return 0
 

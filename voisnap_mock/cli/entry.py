@@ -72,6 +72,15 @@ PatienceOption = Annotated[
         show_default="6s",
     ),
 ]
+DropOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TIME[=AWAY]",
+        parser=values.drop,
+        help="Lose the connection at this time and come back, at once or after a while; repeatable.",
+        show_default=False,
+    ),
+]
 MetadataOption = Annotated[
     list[str] | None, typer.Option(metavar="NAME=VALUE", help="Metadata of the connection.", show_default=False)
 ]
@@ -92,7 +101,7 @@ AgentsOption = Annotated[
 
 
 class _OrderedCommand(TyperCommand):
-    """Remembers the words it was given: the order of `--say`, `--wav`, `--dtmf`, `--interrupt` is that of the call."""
+    """Remembers the words it was given: the order of `--say`, `--wav`, `--dtmf` and so on is that of the call."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["words"] = list(args)
@@ -202,6 +211,7 @@ def call(
             show_default=False,
         ),
     ] = None,
+    drop: DropOption = None,
     mic: Annotated[
         bool, typer.Option("--mic", help="Talk by microphone and loudspeaker (extra: mic) until Ctrl-C.")
     ] = False,
@@ -222,8 +232,8 @@ def call(
 ) -> None:
     """Call an agent by voice.
 
-    Prints the timed transcript. Steps (--say, --wav, --dtmf, --interrupt) happen in the order given, each when the
-    agent has finished, --interrupt at its time. Ctrl-C hangs up.
+    Prints the timed transcript. Steps (--say, --wav, --dtmf, --interrupt, --drop) happen in the order given, each
+    when the agent has finished, --interrupt and --drop at their time. Ctrl-C hangs up.
     """
     from voisnap_mock.cli.calling import CallPlan, call
 
@@ -236,6 +246,7 @@ def call(
                 wav=wav or [],
                 dtmf=dtmf or [],
                 interrupt=[values.interruption(step) for step in interrupt or []],
+                drop=[values.drop(step) for step in drop or []],
             ),
             with_microphone=mic,
             out=out,
@@ -253,13 +264,15 @@ def call(
     )
 
 
-@app.command()
+@app.command(cls=_OrderedCommand)
 def chat(
+    context: typer.Context,
     agent: AgentArgument,
     say: Annotated[
         list[str] | None,
         typer.Option(metavar="TEXT", help="Send this; repeatable. Else type or pipe lines.", show_default=False),
     ] = None,
+    drop: DropOption = None,
     language: Annotated[str | None, typer.Option(help="Such as es-MX.", show_default=False)] = None,
     user_name: Annotated[str | None, typer.Option(help="Name of the user.", show_default=False)] = None,
     metadata: MetadataOption = None,
@@ -277,7 +290,13 @@ def chat(
     chat(
         agent,
         ChatPlan(
-            messages=say or [],
+            steps=[
+                step
+                for step in values.steps_in_order(
+                    context.meta["words"], say=say or [], drop=[values.drop(step) for step in drop or []]
+                )
+                if isinstance(step, values.Say | values.Drop)
+            ],
             language=language,
             user_name=user_name,
             metadata=values.pairs(metadata or [], option="--metadata"),

@@ -26,6 +26,7 @@ _LABEL_STYLES = {
     "say": "yellow",
     "play": "yellow",
     "press": "yellow",
+    "drop": "yellow",
     "you": "bold yellow",
     "error": "bold red",
     "transfer": "magenta",
@@ -35,8 +36,8 @@ _LABEL_STYLES = {
 class Transcript:
     """Prints what happens on a line as it happens.
 
-    Each line: seconds since the session began, who or what, the text. `say`, `play`, `press` and `you` are what the
-    caller did; `heard` is what the agent understood of it; `agent` is what the agent said.
+    Each line: seconds since the session began, who or what, the text. `say`, `play`, `press`, `drop` and `you` are what
+    the caller did; `heard` is what the agent understood of it; `agent` is what the agent said.
     """
 
     def __init__(self, console: Console, *, as_json: bool) -> None:

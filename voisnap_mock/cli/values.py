@@ -101,7 +101,15 @@ class Interrupt:
     text: str
 
 
-Step = Say | Play | Press | Interrupt
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Lose the connection at `at` seconds of the session, and come back after `away` seconds."""
+
+    at: float
+    away: float
+
+
+Step = Say | Play | Press | Interrupt | Drop
 
 
 def interruption(text: str | Interrupt) -> Interrupt:
@@ -114,15 +122,24 @@ def interruption(text: str | Interrupt) -> Interrupt:
     return Interrupt(duration(time), words.strip())
 
 
+def drop(text: str | Drop) -> Drop:
+    """`3s` or `3s=2s`: when to lose the connection, and how long to stay away."""
+    if isinstance(text, Drop):
+        return text
+    at, _, away = text.partition("=")
+    return Drop(duration(at), duration(away) if away.strip() else 0.0)
+
+
 def steps_in_order(
     arguments: Sequence[str],
     *,
     say: Sequence[str],
-    wav: Sequence[Path],
-    dtmf: Sequence[str],
+    wav: Sequence[Path] = (),
+    dtmf: Sequence[str] = (),
     interrupt: Sequence[Interrupt] = (),
+    drop: Sequence[Drop] = (),
 ) -> list[Step]:
-    """The steps of a call in the order in which they stand on the command line.
+    """The steps of a call or chat in the order in which they stand on the command line.
 
     The command-line parser groups values by option; `arguments` are the words that it was given.
     """
@@ -131,6 +148,7 @@ def steps_in_order(
         "wav": iter([Play(path) for path in wav]),
         "dtmf": iter([Press(keys) for keys in dtmf]),
         "interrupt": iter(interrupt),
+        "drop": iter(drop),
     }
     found: list[Step] = []
     words = iter(arguments)
