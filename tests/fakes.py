@@ -8,8 +8,11 @@ from typing import TypeVar
 
 from voisnap_mock.agents.script import Voice
 from voisnap_mock.audio.endpointing import Activity, SpeechBegan, SpeechEnded
+from voisnap_mock.clock import Clock
 from voisnap_mock.engine.events import AudioReady, SessionEvent, Speech, Transcript, Word
 from voisnap_mock.errors import SpeechError
+from voisnap_mock.webrtc.peer import Listener
+from voisnap_mock.webrtc.sdp import Answer, IceCandidate, Offer
 
 Result = TypeVar("Result")
 
@@ -205,3 +208,44 @@ class RecordingOutlet:
     @property
     def audio(self) -> bytes:
         return b"".join(event.pcm for event in self.delivered if isinstance(event, AudioReady))
+
+
+class FakePeer:
+    """A peer without a network: answers every offer, keeps what it is given; a test plays the far end by `listener`."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.offers: list[Offer] = []
+        self.candidates: list[IceCandidate | None] = []
+        self.played: list[bytes] = []
+        self.hushes = 0
+        self.closed = asyncio.Event()
+
+    async def answer(self, offer: Offer) -> Answer:
+        self.offers.append(offer)
+        return Answer("v=0\r\n", (), offer.codecs[0])
+
+    async def add_candidate(self, candidate: IceCandidate | None) -> None:
+        self.candidates.append(candidate)
+
+    def play(self, pcm: bytes) -> None:
+        self.played.append(pcm)
+
+    def hush(self) -> None:
+        self.hushes += 1
+
+    async def close(self) -> None:
+        self.closed.set()
+
+
+class FakePeers:
+    """Makes them, and keeps them in `made`."""
+
+    def __init__(self) -> None:
+        self.made: list[FakePeer] = []
+
+    def __call__(
+        self, listener: Listener, clock: Clock, *, hosts: Sequence[str] = (), announced: Sequence[str] = ()
+    ) -> FakePeer:
+        self.made.append(FakePeer(listener))
+        return self.made[-1]

@@ -73,9 +73,11 @@ def test_the_snippet_that_decodes_a_playback_runs(capsys: pytest.CaptureFixture[
 
 
 def test_the_agents_file_it_shows_is_accepted() -> None:
-    (source,) = blocks("yaml")
-    file = parse_agents(source, source="README.md")
+    whole, *sections = blocks("yaml")
+    file = parse_agents(whole, source="README.md")
     assert set(file.agents) == {"agt_support"}
+    for section in sections:
+        parse_agents(f"{section}agents: {{agt_a: {{}}}}\n", source="README.md")
 
 
 def test_the_built_in_agents_are_named() -> None:

@@ -147,7 +147,7 @@ async def test_a_websocket_beside_the_hubs_is_a_404_that_names_them(server: Serv
     response = refused.value.response
     assert response.status_code == 404
     problem = json.loads(response.body or b"")
-    assert problem["detail"] == "WebSocket /hubs/video: no hub is here; hubs are /hubs/voice, /hubs/chat"
+    assert problem["detail"] == "WebSocket /hubs/video: no hub is here; hubs are /hubs/voice, /hubs/chat, /hubs/webrtc"
 
 
 async def test_no_log_shows_a_token(server: Server, caplog: pytest.LogCaptureFixture) -> None:

@@ -22,8 +22,11 @@ from voisnap_mock.cloud.chat_hub import ChatHub
 from voisnap_mock.cloud.door import Door
 from voisnap_mock.cloud.problems import CONTENT_TYPE, ProblemDetails
 from voisnap_mock.cloud.session_hub import HubDoor, SessionHub
+from voisnap_mock.cloud.tenants import Tenant
 from voisnap_mock.cloud.tokens import TokenAuthority
 from voisnap_mock.cloud.voice_hub import VoiceHub
+from voisnap_mock.cloud.webrtc_hub import WebRtcHub
+from voisnap_mock.cloud.webrtc_sessions import WebRtcDoor, WebRtcSessions
 from voisnap_mock.config import AgentsSource, Settings
 from voisnap_mock.errors import ConfigError, ModelError
 from voisnap_mock.faults.desk import FaultDesk
@@ -32,6 +35,7 @@ from voisnap_mock.recordings import Recorder, Utterances
 from voisnap_mock.signalr import HubEndpoint, HubOptions
 from voisnap_mock.signalr.connection import ConnectionLimits
 from voisnap_mock.tenancy import Tenancy
+from voisnap_mock.webrtc.peer import Listener, Peer, PeerMaker, load_peers
 
 if TYPE_CHECKING:
     from voisnap_mock.audio.tiny_model.extension import Extended
@@ -43,6 +47,7 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 VOICE_PATH = "/hubs/voice"
 CHAT_PATH = "/hubs/chat"
+WEBRTC_PATH = "/hubs/webrtc"
 
 _log = logging.getLogger("voisnap_mock.app")
 
@@ -64,6 +69,7 @@ class App:
         file: the agents to serve, instead of the file that the settings name.
         report: told, in a sentence, what the person at the terminal should know: a reload, a faulty edit.
         progress: told how many of how many known recordings have been read, when that takes long.
+        load_peers: gives what makes the media side of WebRTC calls; called when the first one is asked for.
 
     Raises:
         ConfigError: a setting, the agents file or a speech model cannot be used.
@@ -77,6 +83,7 @@ class App:
         file: AgentsFile | None = None,
         report: Callable[[str], None] | None = None,
         progress: Callable[[int, int], None] | None = None,
+        load_peers: Callable[[], PeerMaker] = load_peers,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
@@ -128,19 +135,24 @@ class App:
         self._connection_ids = IdSource(self.tenancy.seed_for("connection"))
         self.door = Door(self.tokens, self.tenants, self.clock)
         hub_door = HubDoor(self.door, self._new_trace_id)
-        self._hubs: tuple[SessionHub, ...] = (VoiceHub(self.clock), ChatHub(self.clock))
+        webrtc_door = WebRtcDoor(self.door, self.clock, self._new_trace_id)
+        self._webrtc = WebRtcSessions(self.door, self.clock, IdSource(self.tenancy.seed_for("webrtc")), load=load_peers)
+        self._webrtc_hub = WebRtcHub(self.clock, self._new_peer)
+        self._hubs: tuple[SessionHub, ...] = (VoiceHub(self.clock), ChatHub(self.clock), self._webrtc_hub)
         options = HubOptions(limits=ConnectionLimits(max_message_bytes=loaded.limits.max_message_bytes))
         self.endpoints = tuple(
             HubEndpoint(
                 hub,
                 path=path,
-                authenticate=hub_door.authenticate,
+                authenticate=door.authenticate,
                 clock=self.clock,
                 options=options,
                 new_connection_id=self._connection_ids.connection_id,
                 notify=hub.notify,
             )
-            for hub, path in zip(self._hubs, (VOICE_PATH, CHAT_PATH), strict=True)
+            for hub, path, door in zip(
+                self._hubs, (VOICE_PATH, CHAT_PATH, WEBRTC_PATH), (hub_door, hub_door, webrtc_door), strict=True
+            )
         )
         self._rest: Asgi | None = None
         self._rest_being_made: asyncio.Task[Asgi] | None = None
@@ -200,6 +212,7 @@ class App:
             for hub in self._hubs:
                 hub.finish()
             await asyncio.gather(*(endpoint.close() for endpoint in self.endpoints))
+            await self._webrtc_hub.settle()
         finally:
             if self._recorder is not None:
                 await asyncio.to_thread(self._recorder.close)
@@ -247,6 +260,7 @@ class App:
             clock=self.clock,
             new_trace_id=self._new_trace_id,
             on_error=self._note_defect,
+            webrtc=self._webrtc,
             control=build_control(self, self.info, tenants=self.tenants),
         )
 
@@ -268,6 +282,7 @@ class App:
                 "api": f"{http}/api/v1",
                 "voice": ws + VOICE_PATH,
                 "chat": ws + CHAT_PATH,
+                "webrtc": ws + WEBRTC_PATH,
                 "control": f"{http}/__voisnap",
             },
             "tenants": list(self.tenants.ids),
@@ -317,6 +332,10 @@ class App:
             self._report(f"edits of {self._source.path} are no longer noticed: {error!r}")
 
     # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _new_peer(self, listener: Listener, tenant: Tenant) -> Peer:
+        settings = tenant.file.webrtc
+        return self._webrtc.make_peer(listener, self.clock, hosts=settings.hosts, announced=settings.announced)
 
     def _new_trace_id(self) -> str:
         return self._trace_ids.new("trace_")

@@ -9,6 +9,7 @@
     ├── PortTaken              the address cannot be bound (exit code 4)
     ├── ResumeRefused          a session cannot be resumed by this connection
     ├── SessionLimitReached    no more sessions are allowed at the same time
+    ├── ExtraMissing           a part needs a library that is not installed; names the extra
     ├── ClockError             a call's clock cannot be moved like that
     ├── FaultConflict          a fault is armed already under this id
     ├── FaultUnknown           no fault or schedule has this name
@@ -78,6 +79,10 @@ class ResumeRefused(VoisnapMockError):
 
 class SessionLimitReached(VoisnapMockError):
     """As many sessions are live as the agents file allows; the text says how many."""
+
+
+class ExtraMissing(VoisnapMockError):
+    """A part of the mock needs a library that is not installed; the text says which, and what to run."""
 
 
 class ClockError(VoisnapMockError):

@@ -46,7 +46,7 @@ _CREDENTIAL_TEXT = re.compile(
     r"(?P<member>\"(?P<key>[\w-]{1,40})\"\s*:\s*)(?P<value>\"(?:[^\"\\]|\\.)*\")"
     r"|(?P<name>\b(?:access_token|refresh_token|password|sessionToken)=)[^&\s\"']+"
     r"|(?P<scheme>\bBearer\s+)(?=\S*[\d._~+/-]\S)[^\s\"',]{6,}"
-    r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
+    r"|\b(?:wrtc_tok_)?eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
     r"|\bvsnp_(?:live|sb)_\w+",
     re.IGNORECASE,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from hub_caller import ServerFactory
@@ -68,11 +69,11 @@ async def make_server() -> AsyncIterator[ServerFactory]:
     async with AsyncExitStack() as stack:
 
         async def make(
-            agents: str | None = AGENTS, *, clock: Clock | None = None, call_clock: CallClock = "real"
+            agents: str | None = AGENTS, *, clock: Clock | None = None, call_clock: CallClock = "real", **more: Any
         ) -> Server:
             file = parse_agents(agents, source="test agents") if agents is not None else None
             return await stack.enter_async_context(
-                Server(App(Settings(port=0, clock=call_clock), clock=clock, file=file))
+                Server(App(Settings(port=0, clock=call_clock), clock=clock, file=file, **more))
             )
 
         yield make

@@ -26,6 +26,7 @@ from voisnap_mock.engine.events import (
     Emit,
     FinishRecognition,
     HangupRequested,
+    LineOpened,
     Note,
     PartlyHeard,
     RecognitionFailed,
@@ -37,6 +38,7 @@ from voisnap_mock.engine.events import (
     SessionFailed,
     SessionResumed,
     SessionStarted,
+    Started,
     SynthesisFailed,
     Synthesize,
     Synthesized,
@@ -117,7 +119,35 @@ def listens_without_a_greeting() -> Iterator[Phone | Outcome]:
     yield [Emit(SessionStarted("Silent")), answered("greeting")], CallState.LISTENING
 
 
+@row("NEW", "Started (waits for its line)")
+def says_nothing_to_a_caller_who_cannot_hear_yet() -> Iterator[Phone | Outcome]:
+    phone = by_hand()
+    yield phone
+    phone.give(Started(waits_for_line=True))
+    phone.wait(60.0)
+    yield [Emit(SessionStarted("Support"))], CallState.LISTENING
+
+
 # --- LISTENING ----------------------------------------------------------------------------------------------------
+
+
+@row("LISTENING", "LineOpened, if it was waited for")
+def greets_once_the_line_is_open() -> Iterator[Phone | Outcome]:
+    phone = by_hand()
+    phone.give(Started(waits_for_line=True))
+    phone.wait(60.0)
+    yield phone
+    phone.give(LineOpened())
+    phone.give(LineOpened())
+    yield [answered("greeting"), Synthesize(1, 0, "Hi there.", VOICE)], CallState.SPEAKING
+
+
+@row("LISTENING", "LineOpened, if it was waited for")
+def has_opened_the_line_already() -> Iterator[Phone | Outcome]:
+    phone = listening()
+    yield phone
+    phone.give(LineOpened())
+    yield [], CallState.LISTENING
 
 
 @row("LISTENING", "speech begins")

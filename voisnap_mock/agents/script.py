@@ -304,6 +304,30 @@ class Fidelity:
 
 
 @dataclass(frozen=True, slots=True)
+class IceServer:
+    """A STUN or TURN server that clients are told to use."""
+
+    urls: tuple[str, ...]
+    username: str | None = None
+    credential: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WebRtc:
+    """Where media over WebRTC goes.
+
+    Attributes:
+        ice_servers: what sessions hand to clients. The server itself uses none.
+        hosts: addresses of this machine to be reached at; empty: loopback and all of them.
+        announced: addresses to name in answers instead, when ports are published under another one.
+    """
+
+    ice_servers: tuple[IceServer, ...] = ()
+    hosts: tuple[str, ...] = ()
+    announced: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class AgentsFile:
     """A whole agents file, checked.
 
@@ -316,6 +340,7 @@ class AgentsFile:
     auth: Auth = Auth()
     limits: Limits = Limits()
     fidelity: Fidelity = Fidelity()
+    webrtc: WebRtc = WebRtc()
     sections: Mapping[str, Any] = field(default_factory=dict)
     source: str = field(default="built-in agents", compare=False)
 

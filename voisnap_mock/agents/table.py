@@ -218,12 +218,41 @@ FIDELITY = Record(
     script.Fidelity,
 )
 
+_ICE_URL = Text(r"^(stuns?|turns?):[^\s?/]+(\?transport=(udp|tcp))?$", 'a URL such as "stun:127.0.0.1:3478"')
+
+ICE_SERVER = Record(
+    "ICE server",
+    (
+        Key("urls", ListOf(_ICE_URL, least=1, of="urls"), "stun: and turn: URLs", is_required=True),
+        Key("username", Text(), "for TURN"),
+        Key("credential", Text(is_secret=True), "for TURN"),
+    ),
+    script.IceServer,
+)
+
+_ADDRESS = Text(r"^(\d{1,3}(\.\d{1,3}){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$", 'an IP address such as "127.0.0.1"')
+
+WEBRTC = Record(
+    "webrtc",
+    (
+        Key("ice_servers", ListOf(ICE_SERVER, of="ICE servers"), "what WebRTC sessions hand to clients (none)"),
+        Key("hosts", ListOf(_ADDRESS, of="addresses"), "addresses to be reached at (loopback and all of the machine)"),
+        Key(
+            "announced",
+            ListOf(_ADDRESS, of="addresses"),
+            "what answers call them instead, where ports are published",
+        ),
+    ),
+    script.WebRtc,
+)
+
 _KEYS: tuple[Key, ...] = (
     Key("version", Only(1, None), "version of this format: 1", into="_version"),
     Key("seed", Integer(0), "where ids, choices and draws come from (0)"),
     Key("auth", AUTH, "users and tokens"),
     Key("limits", LIMITS, "limits"),
     Key("fidelity", FIDELITY, "switches for what the documentation of the real service leaves open"),
+    Key("webrtc", WEBRTC, "where media over WebRTC goes"),
     Key(
         "agents",
         Reading(MappingOf(_AGENT_ID, AGENT, least=1, of="agent ids and agents"), _named),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from voisnap_mock.agents.script import EndReason
 from voisnap_mock.cloud.session_hub import HubOutlet, SessionHub, Visit, outlet_of
@@ -15,7 +15,7 @@ from voisnap_mock.engine.events import (
     TextArrived,
     UserTyping,
 )
-from voisnap_mock.engine.runner import Session
+from voisnap_mock.engine.runner import Channel, Session
 from voisnap_mock.signalr import HubContext, hub_method
 
 
@@ -26,7 +26,7 @@ class ChatHub(SessionHub):
     same resume parameters are.
     """
 
-    channel: ClassVar[Literal["chat"]] = "chat"
+    channel: ClassVar[Channel] = "chat"
 
     def open_session(self, tenant: Tenant, agent: Agent, visit: Visit, outlet: HubOutlet) -> Session:
         return tenant.sessions.open_chat(agent.script, tenant_id=tenant.id, outlet=outlet, variables=visit.variables)

@@ -16,8 +16,9 @@ from voisnap_mock.agents.script import User
 from voisnap_mock.clock import Clock
 from voisnap_mock.cloud.door import Admission, Door, refusal
 from voisnap_mock.cloud.problems import CONTENT_TYPE, REASON_HEADER, ProblemDetails, RequestRefused
-from voisnap_mock.cloud.tenants import Agent
+from voisnap_mock.cloud.tenants import Agent, Tenant
 from voisnap_mock.cloud.tokens import MfaChallenge, TokenRefused, Tokens, user_id
+from voisnap_mock.cloud.webrtc_sessions import WebRtcSessions
 from voisnap_mock.cloud.wire import agent_object, quoted
 from voisnap_mock.journal import is_credential
 
@@ -49,12 +50,18 @@ class LogoutBody(_Body):
     refreshToken: str | None = None
 
 
+class WebRtcBody(_Body):
+    agentId: str
+    metadata: dict[str, Any] | None = None
+
+
 def build_rest(
     *,
     door: Door,
     clock: Clock,
     new_trace_id: Callable[[], str],
     on_error: Callable[[str, Exception], None],
+    webrtc: WebRtcSessions,
     control: APIRouter,
 ) -> ASGIApp:
     """The application with all routes, the error answers, and CORS for browsers.
@@ -65,7 +72,7 @@ def build_rest(
         control: the mock's own routes. Scripts of other origins cannot read them.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, strict_content_type=False)
-    app.include_router(_routes(door, clock))
+    app.include_router(_routes(door, clock, webrtc))
     app.include_router(control)
 
     def answer(problem: ProblemDetails) -> Response:
@@ -134,7 +141,7 @@ def build_rest(
     return answer_request
 
 
-def _routes(door: Door, clock: Clock) -> APIRouter:
+def _routes(door: Door, clock: Clock, webrtc: WebRtcSessions) -> APIRouter:
     router = APIRouter()
     tokens = door.tokens
 
@@ -203,15 +210,23 @@ def _routes(door: Door, clock: Clock) -> APIRouter:
 
     @router.get("/api/v1/agents/{agent_id}")
     async def read_agent(agent_id: str, admission: Admitted) -> Response:
-        agent = admission.tenant.agents.get(agent_id)
-        if agent is None:
-            file = admission.tenant.file.source
-            known = ", ".join(admission.tenant.agents) or "none"
-            detail = f"Agent {quoted(agent_id)} does not exist; {file} has {known}"
-            raise RequestRefused(ProblemDetails(404, detail, reason=f"agents of {file}"))
-        return JSONResponse(_agent(agent))
+        return JSONResponse(_agent(_known_agent(admission.tenant, agent_id)))
+
+    @router.post("/api/v1/webrtc/sessions")
+    async def create_webrtc_session(body: WebRtcBody, admission: Admitted) -> Response:
+        agent = _known_agent(admission.tenant, body.agentId)
+        return JSONResponse(await webrtc.create(admission.tenant, agent.script.id, body.metadata or {}), 201)
 
     return router
+
+
+def _known_agent(tenant: Tenant, agent_id: str) -> Agent:
+    agent = tenant.agents.get(agent_id)
+    if agent is None:
+        known = ", ".join(tenant.agents) or "none"
+        detail = f"Agent {quoted(agent_id)} does not exist; {tenant.file.source} has {known}"
+        raise RequestRefused(ProblemDetails(404, detail, reason=f"agents of {tenant.file.source}"))
+    return agent
 
 
 def _login_answer(answer: Tokens | MfaChallenge) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""What VoiceHub and ChatHub share: how a connection gets its session, keeps it, and loses it."""
+"""What the hubs share: how a connection gets its session, keeps it, and loses it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from voisnap_mock.clock import Clock, Timer
 from voisnap_mock.cloud.door import Admission, Door, refusal
@@ -32,7 +32,7 @@ from voisnap_mock.engine.events import (
     Started,
     VoiceInput,
 )
-from voisnap_mock.engine.runner import Session
+from voisnap_mock.engine.runner import Channel, Session
 from voisnap_mock.errors import ResumeRefused, SessionLimitReached
 from voisnap_mock.signalr import (
     ConnectionDenied,
@@ -99,9 +99,7 @@ class HubDoor:
     def authenticate(self, request: ConnectionRequest) -> Visit:
         """Raises ConnectionDenied: 401 that names the failed check, or 400 for metadata that cannot be read."""
         try:
-            admission = self._door.admit(
-                request.headers.get("Authorization"), query_token=request.query.get("access_token"), is_hub=True
-            )
+            return self.admit(request)
         except TokenRefused as error:
             tenant = self._door.tenants.default
             tenant.journal.append(
@@ -115,6 +113,15 @@ class HubDoor:
             if tenant.file.fidelity.auth_failure == "error_event":
                 return Visit(None, refused=str(error))
             raise self._denied(refusal(error, is_hub=True)) from error
+
+    def admit(self, request: ConnectionRequest) -> Visit:
+        """Check what the request brings, credentials first.
+
+        Raises:
+            TokenRefused: by the first check that fails.
+            ConnectionDenied: 400 for metadata that cannot be read.
+        """
+        admission = self.check_access(request)
         query = request.query
         text = query.get("metadata")
         try:
@@ -129,6 +136,12 @@ class HubDoor:
             if (value := query.get(name)) is not None:
                 variables[name] = value
         return Visit(admission, query.get("agentId") or None, query.get("sessionId") or None, variables)
+
+    def check_access(self, request: ConnectionRequest) -> Admission:
+        """Raises TokenRefused: the access token is missing or fails a check."""
+        return self._door.admit(
+            request.headers.get("Authorization"), query_token=request.query.get("access_token"), is_hub=True
+        )
 
     def _denied(self, problem: ProblemDetails) -> ConnectionDenied:
         return ConnectionDenied(problem.status, problem.body(self._new_trace_id()), CONTENT_TYPE, problem.all_headers())
@@ -152,7 +165,7 @@ class HubOutlet:
         "session",
     )
 
-    def __init__(self, connection: HubContext, clock: Clock, channel: Literal["voice", "chat"]) -> None:
+    def __init__(self, connection: HubContext, clock: Clock, channel: Channel) -> None:
         self.session: Session | None = None
         self._connection = connection
         self._clock = clock
@@ -228,7 +241,9 @@ class SessionHub(Hub):
     Subclasses add the methods that clients call, and say which kind of session it is.
     """
 
-    channel: ClassVar[Literal["voice", "chat"]]
+    channel: ClassVar[Channel]
+    started: ClassVar[Started] = Started()
+    """How sessions begin here."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -238,6 +253,10 @@ class SessionHub(Hub):
         """Make the session that a new connection asks for."""
         raise NotImplementedError
 
+    def make_outlet(self, connection: HubContext) -> HubOutlet:
+        """Make the way to the client of a new connection."""
+        return HubOutlet(connection, self.clock, self.channel)
+
     async def on_connected(self, connection: HubContext) -> None:
         """Open or resume the session that the query asks for, or say why not and close.
 
@@ -245,7 +264,7 @@ class SessionHub(Hub):
         accepted first, no `SessionStarted` comes, and the Close message forbids reconnecting.
         """
         visit = visit_of(connection)
-        outlet = HubOutlet(connection, self.clock, self.channel)
+        outlet = self.make_outlet(connection)
         connection.items["outlet"] = outlet
         self._connections[connection.connection_id] = connection
         if visit.admission is None:
@@ -316,8 +335,12 @@ class SessionHub(Hub):
         try:
             return check(given)
         except ArgumentError as error:
-            self._note(connection, "method.refused", message=str(error))
-            raise HubException(str(error)) from error
+            raise self.refusal(connection, error) from error
+
+    def refusal(self, connection: HubContext, error: ArgumentError) -> HubException:
+        """The error of this invocation for a wrong argument, journaled."""
+        self._note(connection, "method.refused", message=str(error))
+        return HubException(str(error))
 
     def note_method(self, connection: HubContext, target: str, **details: Any) -> None:
         """Write a call of the client into the journal, at its place among the audio."""
@@ -376,7 +399,7 @@ class SessionHub(Hub):
             self._turn_away(connection, SESSION_LIMIT_REACHED, str(error))
             return
         outlet.attach(session)
-        session.receive(Started())
+        session.receive(self.started)
 
     def _resume(self, connection: HubContext, tenant: Tenant, visit: Visit, session_id: str, outlet: HubOutlet) -> None:
         live = tenant.sessions.get(session_id)

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,8 +31,11 @@ ISSUER = "voisnap-mock"
 AUDIENCE = "voisnap"
 MFA_TTL = 300.0
 MFA_ATTEMPTS = 5
+SESSION_TTL = 300.0
+SESSIONS_KEPT = 86_400.0
 API_KEY_PREFIXES = ("vsnp_live_", "vsnp_sb_")
 _REFRESH_PREFIX = "rt_"
+_SESSION_PREFIX = "wrtc_tok_"
 _TOTP_STEP = 30
 
 _READ_SCOPES = (
@@ -66,6 +69,7 @@ class Check(StrEnum):
     PASSWORD = "password"
     REFRESH_TOKEN = "refresh_token"
     MFA = "mfa"
+    SESSION_TOKEN = "session_token"
 
 
 class TokenRefused(VoisnapMockError):
@@ -151,6 +155,25 @@ class _PendingMfa:
     attempts_left: int = MFA_ATTEMPTS
 
 
+@dataclass(slots=True)
+class SessionGrant:
+    """What a session token opens: one WebRTC session. Never log it.
+
+    Attributes:
+        session_id: the `wrtc_` id, which is no secret.
+        expires_at: seconds since 1970; a connection that was made before lives on.
+        metadata: what the creator of the session gave with it.
+    """
+
+    token: str = field(repr=False)
+    session_id: str
+    tenant_id: str
+    agent_id: str
+    metadata: Mapping[str, Any]
+    expires_at: float
+    _used_by: str | None = None
+
+
 class TokenAuthority:
     """Makes and checks the tokens of one server.
 
@@ -165,6 +188,7 @@ class TokenAuthority:
         self._logins: dict[str, tuple[_Login, float]] = {}
         self._revoked: dict[str, float] = {}
         self._mfa: dict[str, _PendingMfa] = {}
+        self._sessions: dict[str, SessionGrant] = {}
         self._prune_at = 1024
         self._enrolled: dict[str, User] = {}
         self._api_keys: dict[str, str] = {}
@@ -304,6 +328,21 @@ class TokenAuthority:
         payload = {name: value for name, value in (payload | dict(claims)).items() if value is not None}
         return self._sign(payload)
 
+    def grant_session(
+        self, session_id: str, *, tenant_id: str, agent_id: str, metadata: Mapping[str, Any], now: float
+    ) -> SessionGrant:
+        """Make a token that opens one WebRTC session, once, within five minutes.
+
+        Source: Documented that it begins with `wrtc_tok_` and a JWT's letters (WebRTC page). Assumed: its life, and
+        that it works once; no page says.
+        """
+        self._prune(now)
+        expires_at = now + SESSION_TTL
+        claims = {"sid": session_id, "tid": tenant_id, "exp": int(expires_at), "jti": f"jti_{secrets.token_hex(12)}"}
+        token = _SESSION_PREFIX + self._sign(claims)
+        grant = self._sessions[token] = SessionGrant(token, session_id, tenant_id, agent_id, metadata, expires_at)
+        return grant
+
     def jwks(self) -> dict[str, Any]:
         """The public keys as a JSON Web Key Set; empty under HS256, which has none."""
         if self._auth.algorithm == "HS256":
@@ -377,6 +416,34 @@ class TokenAuthority:
             scope=" ".join((*_READ_SCOPES, *_WRITE_SCOPES)),
         )
 
+    def check_session(self, token: str, *, tenant_id: str, used_by: str | None, now: float) -> SessionGrant:
+        """What a session token opens for a client of `tenant_id`.
+
+        Args:
+            used_by: names the connection that uses the token up, for which it stays good; None only looks.
+
+        Raises:
+            TokenRefused: it is unknown, of another tenant, expired, or was used by another connection.
+        """
+        grant = self._sessions.get(token)
+        again = "POST /api/v1/webrtc/sessions gives one"
+        if grant is None:
+            raise TokenRefused(Check.SESSION_TOKEN, f"sessionToken is not one of this server: {again}")
+        if grant.tenant_id != tenant_id:
+            raise TokenRefused(Check.SESSION_TOKEN, "sessionToken belongs to another tenant than the access token")
+        if grant._used_by is not None and grant._used_by != used_by:
+            raise TokenRefused(
+                Check.SESSION_TOKEN,
+                f"sessionToken of {grant.session_id} was used already, it opens one connection: {again}",
+            )
+        if grant._used_by is None:
+            if now >= grant.expires_at:
+                raise TokenRefused(
+                    Check.SESSION_TOKEN, f"sessionToken expired at {iso_timestamp(grant.expires_at)}: {again}"
+                )
+            grant._used_by = used_by
+        return grant
+
     def user_of(self, identity: Identity) -> User:
         """The user behind `identity`; one that no file knows is made from the token's claims."""
         known = self._user(identity.email)
@@ -403,14 +470,19 @@ class TokenAuthority:
 
     def _prune(self, now: float) -> None:
         """Forget what has expired, now and then: what is forgotten is refused as unknown or expired."""
-        size = len(self._grants) + len(self._logins) + len(self._mfa)
+        size = len(self._grants) + len(self._logins) + len(self._mfa) + len(self._sessions)
         if size < self._prune_at:
             return
         self._grants = {token: grant for token, grant in self._grants.items() if grant.expires_at > now}
         self._logins = {token: login for token, login in self._logins.items() if login[1] > now}
         self._revoked = {token: until for token, until in self._revoked.items() if until > now}
         self._mfa = {token: pending for token, pending in self._mfa.items() if pending.expires_at > now}
-        self._prune_at = max(1024, 2 * (len(self._grants) + len(self._logins) + len(self._mfa)))
+        # One that is in use is asked for again by long polling, and ends with its connection soon enough.
+        self._sessions = {
+            token: grant for token, grant in self._sessions.items() if grant.expires_at + SESSIONS_KEPT > now
+        }
+        left = len(self._grants) + len(self._logins) + len(self._mfa) + len(self._sessions)
+        self._prune_at = max(1024, 2 * left)
 
     @cached_property
     def _jws(self) -> PyJWS:

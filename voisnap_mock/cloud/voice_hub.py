@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from voisnap_mock.cloud.session_hub import HubOutlet, SessionHub, Visit, outlet_of
 from voisnap_mock.cloud.tenants import Agent, Tenant
 from voisnap_mock.cloud.wire import client_end_reason, one_digit, whole_samples
 from voisnap_mock.engine.events import AudioArrived, DigitPressed, HangupRequested, ReconnectionRequested
-from voisnap_mock.engine.runner import Session
+from voisnap_mock.engine.runner import Channel, Session
 from voisnap_mock.signalr import HubContext, hub_method
 
 ADVISED_BYTES = 640
@@ -79,7 +79,7 @@ class VoiceHub(SessionHub):
     Source: Documented, VoiceHub page: methods, arguments and events.
     """
 
-    channel: ClassVar[Literal["voice"]] = "voice"
+    channel: ClassVar[Channel] = "voice"
 
     def open_session(self, tenant: Tenant, agent: Agent, visit: Visit, outlet: HubOutlet) -> Session:
         return tenant.sessions.open_call(

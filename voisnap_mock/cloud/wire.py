@@ -6,11 +6,11 @@ The only module that knows them. Bytes become base64 further down, in the hub pr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 import msgspec
 
-from voisnap_mock.agents.script import Action, AgentScript, Dtmf, EndReason, Say, Silence
+from voisnap_mock.agents.script import Action, AgentScript, Dtmf, EndReason, IceServer, Say, Silence
 from voisnap_mock.clock import iso_timestamp
 from voisnap_mock.engine.events import (
     AgentMessage,
@@ -27,6 +27,8 @@ from voisnap_mock.engine.events import (
     TransferStarted,
     UserMessage,
 )
+from voisnap_mock.engine.runner import Channel
+from voisnap_mock.webrtc.sdp import Answer, IceCandidate, Offer, SdpRefused, read_candidate, read_offer
 
 CLIENT_END_REASONS = (EndReason.USER_ENDED, EndReason.TIMEOUT, EndReason.TRANSFER_COMPLETE)
 """What a client may say to `EndSessionAsync`. Source: Documented, VoiceHub page."""
@@ -50,9 +52,7 @@ class ArgumentError(ValueError):
 # --- to the client ---------------------------------------------------------------------------------------------
 
 
-def hub_events(
-    event: SessionEvent, *, session_id: str, wall: float, channel: Literal["voice", "chat"]
-) -> tuple[HubEvent, ...]:
+def hub_events(event: SessionEvent, *, session_id: str, wall: float, channel: Channel) -> tuple[HubEvent, ...]:
     """What a client is told of `event`, in order; nothing for what only the journal shows.
 
     Source: Documented, the event tables of the VoiceHub and ChatHub pages. Assumed: `sessionId` in `SessionStarted`
@@ -98,7 +98,7 @@ def hub_events(
                 "SessionEnded",
                 {"conversationId": session_id, "reason": reason.value, "durationSeconds": round(duration, 3)},
             )
-            if channel == "voice":
+            if channel != "chat":
                 return (ended,)
             return (("ConversationEnded", {"conversationId": session_id, "reason": reason.value}), ended)
         case UserMessage():
@@ -110,6 +110,19 @@ def hub_events(
 def error_event(code: str, message: str, *, recoverable: bool) -> HubEvent:
     """The `Error` event of every hub. Source: Documented, real-time overview."""
     return ("Error", {"code": code, "message": message, "recoverable": recoverable})
+
+
+def answer_event(answer: Answer) -> HubEvent:
+    """Source: Documented name; Assumed shape, what a browser's `setRemoteDescription` takes."""
+    return ("SdpAnswerReceived", {"sdp": answer.sdp, "type": "answer"})
+
+
+def candidate_event(candidate: IceCandidate) -> HubEvent:
+    """Source: Documented name; Assumed shape, what a browser's `addIceCandidate` takes."""
+    return (
+        "IceCandidateReceived",
+        {"candidate": candidate.text, "sdpMid": candidate.mid, "sdpMLineIndex": candidate.line},
+    )
 
 
 # --- from the client -------------------------------------------------------------------------------------------
@@ -179,6 +192,54 @@ def said_in(message: ChatMessage) -> str:
     return message.content
 
 
+@dataclass(frozen=True, slots=True)
+class SessionDescription:
+    """The argument of `SendOfferAsync`. Source: Documented shape (WebRTC page)."""
+
+    sdp: str
+    type: str = "offer"
+
+
+def offered(offer: SessionDescription) -> Offer:
+    """An offer that can be answered.
+
+    Raises:
+        ArgumentError: if it cannot.
+    """
+    if offer.type != "offer":
+        raise ArgumentError(f"Argument 1 'offer': type is {quoted(offer.type)}, expected 'offer'")
+    try:
+        return read_offer(offer.sdp)
+    except SdpRefused as error:
+        raise ArgumentError(f"Argument 1 'offer': {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateArgument:
+    """The argument of `SendIceCandidateAsync`. Source: Documented shape (WebRTC page)."""
+
+    candidate: str | None = None
+    sdp_mid: str | None = None
+    sdp_m_line_index: int | None = None
+
+
+def offered_candidate(candidate: CandidateArgument | None) -> IceCandidate | None:
+    """A candidate that can be tried; None when it says that no more will come.
+
+    Raises:
+        ArgumentError: if it is malformed, or belongs to no section.
+    """
+    if candidate is None or not candidate.candidate:
+        return None
+    mid, line = candidate.sdp_mid, candidate.sdp_m_line_index
+    if mid is None and line is None:
+        raise ArgumentError("Argument 1 'candidate': sdpMid and sdpMLineIndex are both missing, expected one of them")
+    try:
+        return read_candidate(candidate.candidate, mid, line)
+    except SdpRefused as error:
+        raise ArgumentError(f"Argument 1 'candidate': {error}") from error
+
+
 def connection_metadata(text: str) -> dict[str, Any]:
     """The query parameter `metadata`: a JSON object.
 
@@ -204,6 +265,30 @@ def quoted(value: object, limit: int = 80) -> str:
     except (TypeError, ValueError, RecursionError):
         text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+
+
+# --- WebRTC sessions over REST ---------------------------------------------------------------------------------
+
+
+def webrtc_session_object(
+    session_id: str, token: str, expires_at: float, ice_servers: tuple[IceServer, ...]
+) -> dict[str, Any]:
+    """A new WebRTC session as the API shows it, secret token included.
+
+    Source: Documented, the sample of the WebRTC page.
+    """
+    servers: list[dict[str, Any]] = []
+    for server in ice_servers:
+        shown: dict[str, Any] = {"urls": list(server.urls)}
+        if server.username is not None:
+            shown |= {"username": server.username, "credential": server.credential or ""}
+        servers.append(shown)
+    return {
+        "sessionId": session_id,
+        "sessionToken": token,
+        "expiresAt": iso_timestamp(expires_at),
+        "iceServers": servers,
+    }
 
 
 # --- agents over REST ------------------------------------------------------------------------------------------

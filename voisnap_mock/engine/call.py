@@ -11,6 +11,8 @@ The state follows from what is going on, so it cannot contradict it:
 | state     | on                               | next      | what happens                                              |
 | --------- | -------------------------------- | --------- | --------------------------------------------------------- |
 | NEW       | Started                          | SPEAKING  | SessionStarted, the greeting; without one LISTENING       |
+| NEW       | Started (waits for its line)     | LISTENING | SessionStarted; the caller's silence does not count       |
+| LISTENING | LineOpened, if it was waited for | SPEAKING  | the greeting                                              |
 | LISTENING | speech begins                    | LISTENING | Recognize with pre-roll; the silence is over              |
 | LISTENING | utterance ends                   | THINKING  | Recognize the rest, FinishRecognition                     |
 | LISTENING | PartlyHeard                      | LISTENING | CallerTranscript (partial), if the text has grown         |
@@ -58,6 +60,7 @@ from voisnap_mock.engine.events import (
     Emit,
     Failed,
     HangupRequested,
+    LineOpened,
     Note,
     PartlyHeard,
     RecognitionFailed,
@@ -139,6 +142,7 @@ class Call:
         self._turn: Turn | None = None
         self._replies = 0
         self._is_fallback = False
+        self._waits_for_line = False
         self._is_no_input = False
         self._held = ""
         self._held_since = 0.0
@@ -194,6 +198,8 @@ class Call:
                 effects += self._synthesis_failed(given)
             case DigitPressed():
                 effects += self._press(given.digit)
+            case LineOpened():
+                effects += self._open_line()
             case HangupRequested():
                 effects += self._end(given.reason)
             case ReconnectionRequested():
@@ -296,6 +302,9 @@ class Call:
                 self._state = None
                 self._patience.start(self._now)
                 started = Emit(SessionStarted(self._script.name))
+                if given.waits_for_line:
+                    self._waits_for_line = self._patience.is_suspended = True
+                    return [started]
                 return [started, *self._speak(self._dialogue.greet(), self._now)]
             case Failed():
                 self._state = CallState.ENDED
@@ -305,6 +314,13 @@ class Call:
                 return []
             case _:
                 return []
+
+    def _open_line(self) -> list[SessionEffect]:
+        if not self._waits_for_line:
+            return []
+        self._waits_for_line = self._patience.is_suspended = False
+        self._patience.heard_until(self._now)
+        return self._speak(self._dialogue.greet(), self._now)
 
     def _reach_limit(self) -> list[SessionEffect]:
         limit = self._next_limit()

@@ -55,7 +55,18 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The client is there: begin."""
+    """The client is there: begin.
+
+    Attributes:
+        waits_for_line: the caller can neither speak nor hear yet: the agent says nothing until `LineOpened`.
+    """
+
+    waits_for_line: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LineOpened:
+    """A caller that was waited for can be heard and hears: the greeting can be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +181,7 @@ class Failed:
 
 VoiceInput = (
     Started
+    | LineOpened
     | AudioArrived
     | DigitPressed
     | PartlyHeard

@@ -63,7 +63,8 @@ class SessionTable:
     Args:
         hearing_for: called in a worker thread at an agent's first utterance.
         endpointer_for: called on the loop when a call is opened.
-        mode: how call time passes: with the clock, four times as fast, or with the caller's audio.
+        mode: how call time passes: with the clock, four times as fast, or with the caller's audio; over WebRTC it
+            always passes with the clock.
         idle_grace: goes over the scripts' own: seconds of real time after which, on a virtual clock, the agent no
             longer waits for the caller.
         synthesis_timeout: seconds of real time after which a voice counts as failed; for ears the script says it.
@@ -125,12 +126,13 @@ class SessionTable:
             SessionLimitReached: as many sessions live as `limits.max_sessions` allows.
         """
         self._check_limit()
+        mode = self._mode_of(channel)
         call = Call(
             script,
             dialogue=Dialogue(script, variables=variables),
             endpointer=self._endpointer_for(script),
             # On a virtual clock no driver is ever late.
-            catch_up=math.inf if self.mode == "virtual" else _CATCH_UP * _SPEEDS[self.mode],
+            catch_up=math.inf if mode == "virtual" else _CATCH_UP * _SPEEDS[mode],
         )
         return self._open(
             self._new_id(), script, call, tenant_id=tenant_id, channel=channel, outlet=outlet, variables=variables
@@ -163,9 +165,7 @@ class SessionTable:
             session_id, script, chat, tenant_id=tenant_id, channel="chat", outlet=outlet, variables=variables
         )
 
-    def resume(
-        self, session_id: str, *, tenant_id: str, channel: Literal["voice", "chat"], outlet: Outlet
-    ) -> Resumption:
+    def resume(self, session_id: str, *, tenant_id: str, channel: Channel, outlet: Outlet) -> Resumption:
         """Give a session a new connection: `outlet` gets `SessionResumed`, what it missed, then what follows.
 
         Raises:
@@ -264,8 +264,9 @@ class SessionTable:
         def owes_an_answer() -> bool:
             return (ear is not None and ear.owes_an_answer) or (voice is not None and voice.owes_an_answer)
 
+        mode = self._mode_of(session.channel)
         pace: Pace
-        if self.mode == "virtual":
+        if mode == "virtual":
             pace = VirtualPace(
                 session,
                 clock=self._clock,
@@ -275,7 +276,7 @@ class SessionTable:
                 note=session.note,
             )
         else:
-            pace = RealPace(session, clock=self._clock, ticker=self._ticker, speed=_SPEEDS[self.mode])
+            pace = RealPace(session, clock=self._clock, ticker=self._ticker, speed=_SPEEDS[mode])
         tap = None if self._tap_for is None else self._tap_for(session)
         if session.channel == "chat":
             return Works(pace, tap=tap)
@@ -300,6 +301,10 @@ class SessionTable:
             settled=pace.settled,
         )
         return Works(pace, ear, voice, tap)
+
+    def _mode_of(self, channel: Channel) -> ClockMode:
+        """How call time passes there: media over WebRTC is real time, whatever the clock."""
+        return "real" if channel == "webrtc" else self.mode
 
     def _check_limit(self) -> None:
         most = self._limits.max_sessions

@@ -1,0 +1,113 @@
+"""WebRTC sessions before there is a call: made over REST, opened by a hub connection that brings the session token."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from voisnap_mock.clock import Clock
+from voisnap_mock.cloud.door import Door
+from voisnap_mock.cloud.problems import ProblemDetails, RequestRefused
+from voisnap_mock.cloud.session_hub import HubDoor, Visit
+from voisnap_mock.cloud.tenants import Tenant
+from voisnap_mock.cloud.tokens import Check, TokenRefused
+from voisnap_mock.cloud.wire import webrtc_session_object
+from voisnap_mock.errors import ExtraMissing
+from voisnap_mock.ids import IdSource
+from voisnap_mock.signalr import ConnectionRequest
+from voisnap_mock.webrtc.peer import PeerMaker, load_peers
+
+
+class WebRtcSessions:
+    """Makes WebRTC sessions, and has the media library loaded when the first one is made.
+
+    Args:
+        load: loads it; called in a worker thread.
+    """
+
+    def __init__(self, door: Door, clock: Clock, ids: IdSource, *, load: Callable[[], PeerMaker] = load_peers) -> None:
+        self._door = door
+        self._clock = clock
+        self._ids = ids
+        self._load = load
+        self._make_peer: PeerMaker | None = None
+
+    @property
+    def make_peer(self) -> PeerMaker:
+        """What makes the peers of calls. There is no call without a session, so it is loaded."""
+        assert self._make_peer is not None
+        return self._make_peer
+
+    async def create(self, tenant: Tenant, agent_id: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a session with an agent that exists; the answer of `POST /api/v1/webrtc/sessions`.
+
+        Raises:
+            RequestRefused: 501, the extra `webrtc` is not installed.
+
+        Source: Documented, names and shapes (WebRTC page). Assumed: no ICE servers unless the agents file has some.
+        """
+        if self._make_peer is None:
+            try:
+                self._make_peer = await asyncio.to_thread(self._load)
+            except ExtraMissing as error:
+                raise RequestRefused(
+                    ProblemDetails(501, str(error), reason="the extra webrtc is not installed")
+                ) from error
+        grant = self._door.tokens.grant_session(
+            self._ids.new("wrtc_"),
+            tenant_id=tenant.id,
+            agent_id=agent_id,
+            metadata=metadata,
+            now=self._clock.wall(),
+        )
+        tenant.journal.append(
+            "webrtc.session_created", tenant_id=tenant.id, sessionId=grant.session_id, agent=agent_id, metadata=metadata
+        )
+        return webrtc_session_object(grant.session_id, grant.token, grant.expires_at, tenant.file.webrtc.ice_servers)
+
+
+@dataclass(frozen=True, slots=True)
+class WebRtcVisit(Visit):
+    """A visit whose session token says what the query of another hub says.
+
+    Attributes:
+        webrtc_session: the `wrtc_` id.
+    """
+
+    webrtc_session: str = ""
+
+
+class WebRtcDoor(HubDoor):
+    """Lets in who brings an access token and, of the same tenant, a session token that nobody has used.
+
+    Source: Documented, both in the query (WebRTC page). Assumed: the token is used up by the connection, not by
+    negotiating; a connection that polls stays good for it.
+    """
+
+    def __init__(self, door: Door, clock: Clock, new_trace_id: Callable[[], str]) -> None:
+        super().__init__(door, new_trace_id)
+        self._tokens = door.tokens
+        self._clock = clock
+        self._direct = itertools.count(1)
+
+    def admit(self, request: ConnectionRequest) -> Visit:
+        admission = self.check_access(request)
+        token = request.query.get("sessionToken")
+        if not token:
+            raise TokenRefused(
+                Check.SESSION_TOKEN,
+                "the query parameter sessionToken is missing: POST /api/v1/webrtc/sessions gives one",
+            )
+        used_by: str | None = None
+        if not request.path.rstrip("/").endswith("/negotiate"):
+            # Without an id the client has not negotiated: such a connection has this one request.
+            used_by = request.query.get("id") or f"direct {next(self._direct)}"
+        grant = self._tokens.check_session(
+            token, tenant_id=admission.tenant.id, used_by=used_by, now=self._clock.wall()
+        )
+        return WebRtcVisit(
+            admission, grant.agent_id, variables={"metadata": grant.metadata}, webrtc_session=grant.session_id
+        )
