@@ -24,6 +24,7 @@ from voisnap_mock.app import App
 from voisnap_mock.config import Settings
 from voisnap_mock.errors import AgentsFileError, ConfigError, PortTaken
 from voisnap_mock.server import MockServer, Server, bind
+from voisnap_mock.signalr.errors import SignalRError
 from voisnap_mock.signalr.uvicorn_ws import HubSocket
 
 AGENTS = """
@@ -253,6 +254,20 @@ async def test_an_edit_counts_for_new_sessions_and_not_for_live_ones(tmp_path: P
             assert await answer_of(older) == "First."
     assert edited.app.tenants.default.agents["agt_a"].version == 2
     assert edited.reports == [f"{edited.path} loaded: agt_a"]
+
+
+async def test_an_edited_size_of_messages_counts_for_new_connections(tmp_path: Path) -> None:
+    edited = Edited(tmp_path)
+    long = {"content": "x" * 40_000}
+    async with Server(edited.app) as server:
+        edited.app.watch()
+        async with HubCaller(server, "chat", agentId="agt_a") as older:
+            await older.wait_for("SessionStarted")
+            await edited.edit(agents("First.") + "limits: {max_message_bytes: 65536}\n", "agents.loaded")
+            async with HubCaller(server, "chat", agentId="agt_a") as newer:
+                await newer.invoke("SendMessageAsync", long)
+            with pytest.raises(SignalRError):
+                await older.invoke("SendMessageAsync", long)
 
 
 async def test_a_faulty_edit_changes_nothing_and_is_reported_once(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ class App:
         self._webrtc = WebRtcSessions(self.door, self.clock, IdSource(self.tenancy.seed_for("webrtc")), load=load_peers)
         self._webrtc_hub = WebRtcHub(self.clock, self._new_peer)
         self._hubs: tuple[SessionHub, ...] = (VoiceHub(self.clock), ChatHub(self.clock), self._webrtc_hub)
-        options = HubOptions(limits=ConnectionLimits(max_message_bytes=loaded.limits.max_message_bytes))
+        options = _hub_options(loaded)
         self.endpoints = tuple(
             HubEndpoint(
                 hub,
@@ -310,6 +310,8 @@ class App:
             return
         self._last_fault = ""
         self.tenancy.load(file)
+        for endpoint in self.endpoints:
+            endpoint.configure(_hub_options(file))
         self._report(f"{file.source} loaded: {', '.join(file.agents)}")
         await asyncio.to_thread(self._load_ears)
 
@@ -403,3 +405,7 @@ class App:
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(call)
+
+
+def _hub_options(file: AgentsFile) -> HubOptions:
+    return HubOptions(limits=ConnectionLimits(max_message_bytes=file.limits.max_message_bytes))

@@ -19,6 +19,7 @@ from typing import Any
 
 from voisnap_mock.signalr.asgi_wires import AsgiEventStream, AsgiWebSocket, LongPoll, Receive, Send, sever_request
 from voisnap_mock.signalr.clients import HubClients
+from voisnap_mock.signalr.connection import ConnectionLimits
 from voisnap_mock.signalr.errors import ConnectionDenied, RequestSevered
 from voisnap_mock.signalr.hub import ConnectionRequest, Hub, HubContext, MethodTable
 from voisnap_mock.signalr.interceptors import Fragmented, Interceptor, Seam, cross
@@ -102,6 +103,13 @@ class _Expiry:
         return None
 
 
+def _limits_of(options: HubOptions) -> dict[Transport, ConnectionLimits]:
+    """By transport: between two polls nobody can ping, and nobody falls silent."""
+    limits = dict.fromkeys(Transport, options.limits)
+    limits[Transport.LONG_POLLING] = replace(options.limits, keep_alive=None, timeout=None)
+    return limits
+
+
 class HubEndpoint:
     """Serves one hub.
 
@@ -153,12 +161,7 @@ class HubEndpoint:
             clients=self.clients,
             protocols=(JsonHubProtocol(), MessagePackHubProtocol()),
             options=options,
-            limits={
-                transport: replace(options.limits, keep_alive=None, timeout=None)
-                if transport is Transport.LONG_POLLING
-                else options.limits
-                for transport in Transport
-            },
+            limits=_limits_of(options),
             clock=self._clock,
             tasks=self._tasks,
             timetable=self._timetable,
@@ -169,6 +172,11 @@ class HubEndpoint:
 
     def __repr__(self) -> str:
         return f"<HubEndpoint {self.path}, {len(self._live)} connections, {len(self._negotiated)} negotiated>"
+
+    def configure(self, options: HubOptions) -> None:
+        """Go by other settings from now on; connections that are there keep those that they began with."""
+        self.options = options
+        self._host = replace(self._host, options=options, limits=_limits_of(options))
 
     @property
     def connection_count(self) -> int:
