@@ -17,7 +17,7 @@ import asyncio
 import base64
 import json
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -130,7 +130,15 @@ class Ended:
     duration: float
 
 
-CallerEvent = Connected | Resumed | Heard | Said | Sounded | Wrote | Typing | Transferred | Failed | Ended
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """An event of a name that was asked for besides those of the service, with its one argument."""
+
+    name: str
+    payload: Any
+
+
+CallerEvent = Connected | Resumed | Heard | Said | Sounded | Wrote | Typing | Transferred | Failed | Ended | Pushed
 
 
 def parse_event(target: str, arguments: list[Any]) -> CallerEvent | None:
@@ -228,7 +236,7 @@ class TurnTaking:
             case Heard():
                 self._answer_due = True
                 self._last_sign = now
-            case Connected() | Resumed() | Transferred() | Failed() | Ended():
+            case Connected() | Resumed() | Transferred() | Failed() | Ended() | Pushed():
                 self._last_sign = now
             case _:
                 assert_never(event)
@@ -250,6 +258,7 @@ class _Party:
 
     Args:
         url: of the hub, for a new session or for the one of this id.
+        also: names of further events that `on_event` is to be told of, as `Pushed`.
 
     Attributes:
         ended: how the session ended, once it has.
@@ -266,13 +275,15 @@ class _Party:
         access_token: str,
         clock: Clock,
         turns: TurnTaking,
+        also: Sequence[str],
         on_event: Callable[[CallerEvent, float], None] | None,
     ) -> None:
         self.ended: Ended | None = None
         self.failed: Failed | None = None
         self.is_dropped = False
         self._url = url
-        self._events = events
+        self._also = frozenset(also) - frozenset(events)
+        self._events = (*events, *self._also)
         self._access_token = access_token
         self._clock = clock
         self._turns = turns
@@ -391,7 +402,7 @@ class _Party:
 
     def _learn(self, target: str, arguments: list[Any]) -> None:
         try:
-            event = parse_event(target, arguments)
+            event = Pushed(target, *arguments) if target in self._also else parse_event(target, arguments)
         except (LookupError, TypeError, ValueError) as error:
             # Nobody can tell what would be waited for in vain now.
             message = f"{target} came in a form that the documentation does not show ({error!r})"
@@ -436,7 +447,12 @@ class _Party:
             news.cancel()
             alarm.cancel()
 
-    async def _invoke(self, method: str, *arguments: object) -> None:
+    async def invoke(self, method: str, *arguments: object) -> None:
+        """Call a hub method, whatever comes of it for whose turn it is.
+
+        Raises:
+            CallRefused: if the server does not accept it; not when the session is over.
+        """
         try:
             await self._client.invoke(method, *arguments)
         except (SignalRError, OSError) as error:
@@ -471,6 +487,7 @@ class VoiceCaller(_Party):
         patience: float = 6.0,
         speed: float | None = 1.0,
         call_time: Callable[[], float] | None = None,
+        also: Sequence[str] = (),
         on_event: Callable[[CallerEvent, float], None] | None = None,
     ) -> None:
         super().__init__(
@@ -480,6 +497,7 @@ class VoiceCaller(_Party):
             access_token=access_token,
             clock=clock,
             turns=TurnTaking(patience=patience, breath=0.3),
+            also=also,
             on_event=on_event,
         )
         self.recording = Recording()
@@ -543,7 +561,7 @@ class VoiceCaller(_Party):
         Raises:
             CallRefused: if the server does not accept it.
         """
-        await self._invoke("SendAudioAsync", base64.b64encode(pcm).decode())
+        await self.invoke("SendAudioAsync", base64.b64encode(pcm).decode())
         self.recording.add_caller(pcm)
 
     async def press(self, digit: str) -> None:
@@ -552,13 +570,13 @@ class VoiceCaller(_Party):
         Raises:
             CallRefused: if the server does not accept it.
         """
-        await self._invoke("SendDtmfAsync", digit)
+        await self.invoke("SendDtmfAsync", digit)
         self._turns.caller_spoke(self.now())
 
     async def hang_up(self, reason: str = "user_ended") -> Ended | None:
         """End the session and wait for the server's `SessionEnded`."""
         if not self.is_over:
-            await self._invoke("EndSessionAsync", reason)
+            await self.invoke("EndSessionAsync", reason)
         return await self.wait_for_end(within=_FAREWELL)
 
     def _take(self, event: CallerEvent, now: float) -> None:
@@ -602,6 +620,7 @@ class ChatUser(_Party):
         language: str | None = None,
         user_name: str | None = None,
         patience: float = 6.0,
+        also: Sequence[str] = (),
         on_event: Callable[[CallerEvent, float], None] | None = None,
     ) -> None:
         super().__init__(
@@ -619,6 +638,7 @@ class ChatUser(_Party):
             access_token=access_token,
             clock=clock,
             turns=TurnTaking(patience=patience, breath=0.2),
+            also=also,
             on_event=on_event,
         )
 
@@ -629,20 +649,20 @@ class ChatUser(_Party):
             CallRefused: if the server does not accept it.
         """
         self._turns.caller_spoke(self.now())
-        await self._invoke("SendMessageAsync", {"content": text, "metadata": dict(metadata or {})})
+        await self.invoke("SendMessageAsync", {"content": text, "metadata": dict(metadata or {})})
 
     async def typing(self) -> None:
         """Tell the agent that the user types."""
-        await self._invoke("TypingAsync")
+        await self.invoke("TypingAsync")
 
     async def cancel(self) -> None:
         """Have no more of the reply that is being written."""
-        await self._invoke("CancelAsync")
+        await self.invoke("CancelAsync")
 
     async def hang_up(self) -> Ended | None:
         """End the session and wait for the server's `SessionEnded`."""
         if not self.is_over:
-            await self._invoke("EndSessionAsync")
+            await self.invoke("EndSessionAsync")
         return await self.wait_for_end(within=_FAREWELL)
 
 

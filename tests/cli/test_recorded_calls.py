@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from processes import clean_environment, run
+from processes import ServerProgram, clean_environment, run
 
 from voisnap_mock.agents.reading import parse_agents
 from voisnap_mock.config import Settings
@@ -92,3 +92,62 @@ def test_what_is_no_record_is_a_bad_file(tmp_path: Path) -> None:
     result = run("show", tmp_path / "nothing")
     assert result.returncode == 3
     assert "nothing: No such file or directory; expected the folder of a recorded call, or its zip" in result.stderr
+
+
+# --- replay -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("shop") / "agents.yaml"
+    path.write_text(AGENTS)
+    return path
+
+
+def test_a_replay_that_comes_out_the_same_is_0(record: Path, agents: Path) -> None:
+    with ServerProgram(agents, "--clock", "virtual") as server:
+        result = run("replay", record, "--url", server.url)
+        as_json = run("replay", record, "--json", environment=clean_environment(VOISNAP_MOCK_URL=server.url))
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"Replaying {record.name}  voice with agt_shop, 3.64 s, on {server.url}"
+    assert [line.split()[-1] for line in lines if "SessionEnded" in line] == ["transfer_complete"]
+    assert lines[-1] == "The same 6 events."
+    assert as_json.returncode == 0, as_json.stderr
+    found = json.loads(as_json.stdout)
+    assert (found["same"], found["differences"]) == (True, [])
+    assert [event["text"] for event in found["replayed"]] == [event["text"] for event in found["recorded"]]
+
+
+def test_a_replay_that_comes_out_differently_is_1_and_shows_how(record: Path, agents: Path) -> None:
+    other = agents.with_name("other.yaml")
+    other.write_text(AGENTS.replace("Which order", "What number"))
+    with ServerProgram(other, "--clock", "virtual") as server:
+        result = run("replay", record, "--url", server.url)
+        found = json.loads(run("replay", record, "--url", server.url, "--json").stdout)
+    assert result.returncode == 1
+    changed = [line for line in result.stdout.splitlines() if line[0] in "+-"]
+    assert [(line[0], line.partition("TranscriptionOf")[2].strip()) for line in changed] == [
+        ("-", "Which order, Ada?"),
+        ("+", "What number, Ada?"),
+    ]
+    assert result.stderr == "error: 2 of 7 events are different from the record\n"
+    assert [difference["what"] for difference in found["differences"]] == ["missing", "extra"]
+
+
+def test_in_real_time_events_must_come_at_their_time_if_one_wants(record: Path, agents: Path) -> None:
+    with ServerProgram(agents, "--clock", "4x") as server:
+        in_time = run("replay", record, "--url", server.url, "--tolerance", "1s")
+        never = run("replay", record, "--url", server.url, "--tolerance", "0s")
+        refused = run("replay", record, "--url", server.url, "--agent", "agt_nobody")
+    assert in_time.returncode == 0, in_time.stdout + in_time.stderr
+    assert never.returncode == 1
+    assert refused.returncode == 1
+    assert "error: the call failed: AGENT_NOT_FOUND" in refused.stderr
+
+
+def test_what_cannot_be_replayed_is_a_bad_file(tmp_path: Path) -> None:
+    (tmp_path / "call.zip").write_text("no zip")
+    result = run("replay", tmp_path / "call.zip")
+    assert result.returncode == 3
+    assert f"error: {tmp_path}/call.zip: is not a zip that can be read" in result.stderr

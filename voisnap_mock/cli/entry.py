@@ -386,6 +386,48 @@ def show(
 
 
 @app.command()
+def replay(
+    source: Annotated[Path, typer.Argument(metavar="FOLDER_OR_ZIP", help="A recorded call.")],
+    agent: Annotated[
+        str | None,
+        typer.Option(metavar="AGENT", help="Call this agent instead.", show_default=False),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            parser=values.duration,
+            metavar="TIME",
+            help="Events must also come at their time, give or take this.",
+            show_default=False,
+        ),
+    ] = None,
+    url: UrlOption = None,
+    email: EmailOption = None,
+    password: PasswordOption = None,
+    token: TokenOption = None,
+    tenant: TenantOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a recorded caller call again, and compare what comes of it.
+
+    Exit code 0 when the events are the same, 1 when not. On a virtual clock it takes no time.
+    """
+    from voisnap_mock.cli.replaying import replay
+
+    replay(
+        source,
+        agent=agent,
+        tolerance=tolerance,
+        url=url,
+        email=email,
+        password=password,
+        token=token,
+        tenant=tenant,
+        as_json=as_json,
+    )
+
+
+@app.command()
 def ready(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for it.")] = False,
     timeout: Annotated[

@@ -10,6 +10,7 @@ from voisnap_mock.caller import (
     Ended,
     Failed,
     Heard,
+    Pushed,
     Resumed,
     Said,
     Sounded,
@@ -81,7 +82,7 @@ class Transcript:
             case Ended(reason, duration):
                 text = f"{reason} after {duration:g} s"
                 self._show(at, "ended", text, details={"reason": reason, "durationSeconds": duration})
-            case Sounded():
+            case Sounded() | Pushed():
                 pass
             case _:
                 assert_never(event)
