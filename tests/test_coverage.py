@@ -13,13 +13,16 @@ from voisnap_mock.agents.script import EndReason
 from voisnap_mock.caller import CallRefused
 from voisnap_mock.clock import SystemClock
 from voisnap_mock.cloud.chat_hub import ChatHub
+from voisnap_mock.cloud.session_hub import SessionHub
 from voisnap_mock.cloud.voice_hub import VoiceHub
+from voisnap_mock.cloud.webrtc_hub import WebRtcHub
 from voisnap_mock.coverage import END_REASONS, METHODS, TRANSPORTS, Coverage, added_up
 from voisnap_mock.coverage_page import coverage_page
 from voisnap_mock.faults.rules import POINTS
 from voisnap_mock.journal import JournalEntry
 from voisnap_mock.server import MockServer
 from voisnap_mock.signalr.hub import MethodTable
+from voisnap_mock.webrtc.peer import Peer
 
 
 def entry(kind: str, call_id: str | None = None, /, **details: object) -> JournalEntry:
@@ -42,8 +45,19 @@ def a_voice_call(call: str = "conv_1") -> Coverage:
     return coverage
 
 
-@pytest.mark.parametrize(("channel", "hub"), [("voice", VoiceHub(SystemClock())), ("chat", ChatHub(SystemClock()))])
-def test_every_hub_method_can_be_covered(channel: str, hub: VoiceHub | ChatHub) -> None:
+def _no_peer(listener: object, tenant: object) -> Peer:
+    raise AssertionError("nobody calls here")
+
+
+@pytest.mark.parametrize(
+    ("channel", "hub"),
+    [
+        ("voice", VoiceHub(SystemClock())),
+        ("chat", ChatHub(SystemClock())),
+        ("webrtc", WebRtcHub(SystemClock(), _no_peer)),
+    ],
+)
+def test_every_hub_method_can_be_covered(channel: str, hub: SessionHub) -> None:
     assert set(METHODS[channel]) == set(MethodTable(hub).names())
 
 

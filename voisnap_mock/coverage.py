@@ -58,8 +58,7 @@ _EVENTS_OF: Mapping[str, tuple[str, ...]] = {
     "agent.typing": ("TypingIndicator",),
     "agent.message": ("MessageReceived",),
     "audio.out": ("AudioReceived",),
-    "webrtc.answer": ("SdpAnswerReceived",),
-    "webrtc.candidate_sent": ("IceCandidateReceived",),
+    "webrtc.answer": ("SdpAnswerReceived", "IceCandidateReceived"),
 }
 
 

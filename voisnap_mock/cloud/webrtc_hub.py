@@ -57,9 +57,6 @@ class WebRtcCall(HubOutlet):
 
     Attributes:
         candidates: how many the client has sent.
-
-    Attributes:
-        candidates: how many the client has sent.
     """
 
     __slots__ = ("_early", "_impatience", "_mids", "_new_peer", "_peer", "_record", "_start", "candidates")
