@@ -80,6 +80,7 @@ FLOORS = (
             "coverage_page",
             "ids",
             "journal",
+            "lint",
             "verifying",
             "recordings",
             "audio",

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 from typer.main import get_command
@@ -17,6 +18,7 @@ from voisnap_mock.agents.builtin import builtin_agents
 from voisnap_mock.agents.reading import agents_schema, parse_agents
 from voisnap_mock.audio.marking import caller_speech
 from voisnap_mock.cli.entry import app as cli_app
+from voisnap_mock.server import MockServer
 from voisnap_mock.signalr import HubClient
 
 ROOT = Path(__file__).parent.parent
@@ -70,6 +72,21 @@ def test_the_snippet_that_decodes_a_playback_runs(capsys: pytest.CaptureFixture[
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["hello there", "() 1.0"]
     assert [line.split()[0] for line in lines[2:]] == ["hello", "there"]
+
+
+def test_the_control_api_does_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    (source,) = (block for block in blocks("python") if "/__voisnap" in block)
+    commands = [block for block in blocks("sh") if block.startswith("curl")]
+    with MockServer() as server:
+        source = source.replace("http://127.0.0.1:8647", server.base_url)
+        exec(compile(source, "README.md", "exec", dont_inherit=True), {"__name__": "readme"})
+        assert capsys.readouterr().out.startswith("ten_")
+        for command in commands:
+            method = "PATCH" if "-X PATCH" in command else "POST"
+            path, body = re.search(r"localhost:8647(\S+).*? '(.*)'", command, re.DOTALL).groups()  # type: ignore[union-attr]
+            answer = httpx.request(method, server.base_url + path, content=body)
+            assert answer.status_code == 200, answer.text
+    assert len(commands) == 2
 
 
 def test_the_agents_file_it_shows_is_accepted() -> None:

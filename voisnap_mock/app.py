@@ -209,6 +209,8 @@ class App:
                 task.cancel()
         try:
             await asyncio.gather(*(tenant.sessions.close() for tenant in self.tenants.all()))
+            for tenant in self.tenants.all():
+                tenant.journal.close()
             for hub in self._hubs:
                 hub.finish()
             await asyncio.gather(*(endpoint.close() for endpoint in self.endpoints))
@@ -253,7 +255,9 @@ class App:
 
     def _build_rest(self) -> Asgi:
         from voisnap_mock.cloud.rest import build_rest
-        from voisnap_mock.control import build_control
+        from voisnap_mock.control.guard import Guard
+        from voisnap_mock.control.routes import build_control
+        from voisnap_mock.control.scope import Scope as ControlScope
 
         return build_rest(
             door=self.door,
@@ -261,7 +265,14 @@ class App:
             new_trace_id=self._new_trace_id,
             on_error=self._note_defect,
             webrtc=self._webrtc,
-            control=build_control(self, self.info, tenants=self.tenants),
+            control=build_control(
+                ControlScope(self.tenants, self.clock),
+                health=self,
+                info=self.info,
+                landlord=self.tenancy,
+                tokens=self.tokens,
+            ),
+            guard=Guard(self.settings.host, token=self.settings.control_token).refusal,
         )
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -47,6 +47,7 @@ class Settings:
         idle_grace: seconds of real time that a virtual clock waits for an idle caller; None is the agent's own.
         record: the folder that gets a folder for each call; None records nothing.
         log: how much is logged.
+        control_token: what the control API wants as Bearer; None is nothing.
         origins: for settings that were given, by what: `--port`, `VOISNAP_MOCK_PORT`.
     """
 
@@ -60,6 +61,7 @@ class Settings:
     idle_grace: float | None = None
     record: Path | None = None
     log: LogLevel = "warning"
+    control_token: str | None = field(default=None, repr=False)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def origin(self, name: str) -> str:
@@ -169,6 +171,12 @@ def _log(origin: str, value: object, folder: Path) -> LogLevel:
     return _one_of(origin, value, "log level", _LOG_LEVELS)
 
 
+def _control_token(origin: str, value: object, folder: Path) -> str:
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+        raise ConfigError(f"{origin}: a token of printable ASCII characters without spaces is expected")
+    return value
+
+
 def _one_of(origin: str, value: object, what: str, choices: tuple[Choice, ...]) -> Choice:
     for choice in choices:
         if str(value).lower() == choice:
@@ -187,6 +195,7 @@ _PARSERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "idle_grace": _idle_grace,
     "record": _path,
     "log": _log,
+    "control_token": _control_token,
 }
 assert _PARSERS.keys() == {setting.name for setting in fields(Settings)} - {"origins"}
 
@@ -208,6 +217,25 @@ def parse_agents(text: str | bytes, *, source: str) -> AgentsFile:
 def agents_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of an agents file."""
     return reading.agents_schema(SECTIONS)
+
+
+def check_agents(file: AgentsFile, prompts: Recordings) -> None:
+    """Look that every recording and voice that an agents file names is there.
+
+    Raises:
+        AgentsFileError: one is not; every problem with line and column.
+    """
+    missing = prompts.missing(prompt.wav for prompt in file.prompts())
+    problems = [
+        Problem(prompt.line, prompt.column, missing[prompt.wav]) for prompt in file.prompts() if prompt.wav in missing
+    ]
+    problems += [
+        Problem(agent.voice.line, agent.voice.column, wrong)
+        for agent in file.agents.values()
+        if agent.voice.engine in ("auto", "pyttsx3") and (wrong := what_is_wrong_with(agent.voice.name))
+    ]
+    if problems:
+        raise AgentsFileError(file.source, problems)
 
 
 class AgentsSource:
@@ -250,19 +278,7 @@ class AgentsSource:
         except OSError as error:
             raise ConfigError(f"agents file {self.path}{came_from} cannot be read: {error.strerror}") from error
         file = parse_agents(text, source=str(self.path))
-        missing = self.recordings.missing(prompt.wav for prompt in file.prompts())
-        problems = [
-            Problem(prompt.line, prompt.column, missing[prompt.wav])
-            for prompt in file.prompts()
-            if prompt.wav in missing
-        ]
-        problems += [
-            Problem(agent.voice.line, agent.voice.column, wrong)
-            for agent in file.agents.values()
-            if agent.voice.engine in ("auto", "pyttsx3") and (wrong := what_is_wrong_with(agent.voice.name))
-        ]
-        if problems:
-            raise AgentsFileError(str(self.path), problems)
+        check_agents(file, self.recordings)
         return file
 
     async def watch(self, on_change: Callable[[], None]) -> None:

@@ -152,6 +152,8 @@ class Journal:
         self._last_seq = 0
         self._dropped: JournalEntry | None = None
         self._followers: list[Callable[[JournalEntry], None]] = []
+        self._subscriptions: set[Subscription] = set()
+        self._is_closed = False
 
     def append(
         self,
@@ -202,8 +204,27 @@ class Journal:
     def subscribe(self, wanted: JournalFilter = JournalFilter()) -> Subscription:
         """Follow the journal: an async iterator over the entries appended from now on. Close it, or use `with`."""
         subscription = Subscription(self, wanted)
+        self._subscriptions.add(subscription)
         self.follow(subscription.push)
+        if self._is_closed:
+            subscription.finish()
         return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Forget a subscription; its `close` calls it."""
+        self._subscriptions.discard(subscription)
+        self.unfollow(subscription.push)
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions are open."""
+        return len(self._subscriptions)
+
+    def close(self) -> None:
+        """Nothing more will happen: let every subscription end when it has been read."""
+        self._is_closed = True
+        for subscription in self._subscriptions:
+            subscription.finish()
 
     def follow(self, follower: Callable[[JournalEntry], None]) -> None:
         """Call `follower` with every entry from now on, while it is written: it must be quick and must not raise."""
@@ -252,9 +273,10 @@ class Subscription:
         self._lost = 0
         self._lost_entry: JournalEntry | None = None
         self._awake = asyncio.Event()
-        self._closed = False
+        self._is_last = False
 
     def push(self, entry: JournalEntry) -> None:
+        """Take an entry, if it is wanted; the journal calls it."""
         if not self._wanted.takes(entry):
             return
         if len(self._waiting) >= _SUBSCRIBER_LIMIT:
@@ -263,11 +285,37 @@ class Subscription:
         self._waiting.append(entry)
         self._awake.set()
 
+    def finish(self) -> None:
+        """Nothing more will come: the iteration ends with what is waiting."""
+        self._is_last = True
+        self._awake.set()
+
     def close(self) -> None:
         """End the iteration; what was not read is lost."""
-        self._closed = True
-        self._awake.set()
-        self._journal.unfollow(self.push)
+        self._waiting.clear()
+        self._lost_entry = None
+        self.finish()
+        self._journal.unsubscribe(self)
+
+    async def wait(self) -> None:
+        """Until `take` has something to give, or never will."""
+        while not (self._waiting or self._is_last):
+            self._awake.clear()
+            await self._awake.wait()
+
+    def take(self) -> list[JournalEntry]:
+        """All that is waiting to be read, a marker for what was lost before it."""
+        taken = [] if (marker := self._take_marker()) is None else [marker]
+        taken += self._waiting
+        self._waiting.clear()
+        return taken
+
+    def _take_marker(self) -> JournalEntry | None:
+        if self._lost_entry is None:
+            return None
+        marker = JournalEntry(self._lost_entry.seq, self._lost_entry.at, DROPPED, details={"entries": self._lost})
+        self._lost, self._lost_entry = 0, None
+        return marker
 
     def __enter__(self) -> Self:
         return self
@@ -281,18 +329,12 @@ class Subscription:
         return self
 
     async def __anext__(self) -> JournalEntry:
-        while not self._closed:
-            if self._lost_entry is not None:
-                marker = JournalEntry(
-                    self._lost_entry.seq, self._lost_entry.at, DROPPED, details={"entries": self._lost}
-                )
-                self._lost, self._lost_entry = 0, None
-                return marker
-            if self._waiting:
-                return self._waiting.popleft()
-            self._awake.clear()
-            await self._awake.wait()
-        raise StopAsyncIteration
+        await self.wait()
+        if (marker := self._take_marker()) is not None:
+            return marker
+        if not self._waiting:
+            raise StopAsyncIteration
+        return self._waiting.popleft()
 
 
 def redact(text: str) -> str:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import secrets
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voisnap_mock.agents.script import DEFAULT_TENANT, AgentScript, AgentsFile, Limits, User
+from voisnap_mock.agents.script import DEFAULT_TENANT, AgentScript, AgentsFile, User
 from voisnap_mock.audio.stt import Ears
 from voisnap_mock.clock import Clock
+from voisnap_mock.cloud.tenants import Enrolment as Enrolment
 from voisnap_mock.cloud.tenants import Tenant, Tenants
+from voisnap_mock.cloud.tenants import Wishes as Wishes
 from voisnap_mock.cloud.tokens import TokenAuthority
-from voisnap_mock.config import CallClock, Settings
+from voisnap_mock.cloud.wire import EVENT_TARGETS
+from voisnap_mock.config import Settings, check_agents, parse_agents
 from voisnap_mock.engine.runner import SessionTable
 from voisnap_mock.engine.runner.voicing import Synthesizer
 from voisnap_mock.faults.desk import FaultDesk
@@ -30,32 +33,7 @@ if TYPE_CHECKING:
     from voisnap_mock.audio.endpointing import Endpointer
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a new tenant is to have of its own; None is what the server has.
-
-    Attributes:
-        file: its agents file.
-        recordings: the folder of the prompts that its agents play.
-    """
-
-    file: AgentsFile | None = None
-    recordings: Path | None = None
-    seed: int | None = None
-    clock: CallClock | None = None
-    limits: Limits | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Enrolment:
-    """A new tenant, and who may use it. Never log it."""
-
-    tenant: Tenant
-    user: User
-    api_key: str
-
-    def __repr__(self) -> str:
-        return f"Enrolment({self.tenant.id!r}, {self.user.email!r})"
+_NO_WISHES = Wishes()
 
 
 class Tenancy:
@@ -91,6 +69,7 @@ class Tenancy:
         self._recorder = recorder
         self._ids = IdSource(self.seed_for("tenant"))
         self._first: dict[str, AgentsFile] = {}
+        self._prompts: dict[str, Recordings] = {}
         self.tenants = Tenants(self._make)
         self.load(file)
 
@@ -110,18 +89,28 @@ class Tenancy:
         self.tenants.load(file)
         self._listen()
 
-    def create(self, wishes: Wishes = Wishes()) -> Enrolment:
+    def read(self, text: str | bytes, *, source: str) -> AgentsFile:
+        """Read an agents file for a tenant; `source` is its name for messages.
+
+        Raises:
+            AgentsFileError: with every problem that was found, each with line and column.
+        """
+        return parse_agents(text, source=source)
+
+    def create(self, wishes: Wishes = _NO_WISHES) -> Enrolment:
         """Make a tenant with a user and an API key. The same seed gives the same ids in every tenant made here.
 
         Raises:
             ConfigError: its agents cannot be served here.
         """
         own = wishes.file
+        prompts = self._recordings if wishes.recordings is None else Recordings(wishes.recordings)
+        if own is not None:
+            self._check(own, prompts)
         if wishes.limits is not None:
             own = replace(own or self._file, limits=wishes.limits)
-        if own is not None:
-            self._ears.check(own.agents.values())
         tenant_id = self._ids.new("ten_")
+        self._prompts[tenant_id] = prompts
         # No tenant is ever asked for what is another's, so their ids may well be the same.
         wishes = replace(wishes, seed=self.seed_for(DEFAULT_TENANT) if wishes.seed is None else wishes.seed)
         tenant = self._make(tenant_id, own or self._file, wishes)
@@ -144,9 +133,11 @@ class Tenancy:
         """
         tenant = self.tenants.remove(tenant_id)
         self._first.pop(tenant_id, None)
+        self._prompts.pop(tenant_id, None)
         self._tokens.expel(tenant_id)
         await tenant.sessions.close()
         self._faults.close(tenant_id)
+        tenant.journal.close()
         if tenant.own is not None:
             self._listen()
         return tenant
@@ -157,11 +148,11 @@ class Tenancy:
         Raises:
             ConfigError: its agents cannot be served here.
         """
-        self._ears.check(file.agents.values())
+        prompts = Recordings(recordings) if recordings is not None else self._prompts.get(tenant.id, self._recordings)
+        self._check(file, prompts)
         tenant.own = file
         tenant.load(file)
-        if recordings is not None:
-            tenant.sessions.prompts = Recordings(recordings)
+        tenant.sessions.prompts = self._prompts[tenant.id] = prompts
         self._listen()
 
     def reset(self, tenant: Tenant) -> None:
@@ -171,11 +162,15 @@ class Tenancy:
         self._faults.reset(tenant.id)
         self._listen()
 
+    def _check(self, file: AgentsFile, prompts: Recordings) -> None:
+        check_agents(file, prompts)
+        self._ears.check(file.agents.values())
+
     def _listen(self) -> None:
         """The words of all agents are listened for."""
         self._ears.serve([script for tenant in self.tenants.all() for script in tenant.file.agents.values()])
 
-    def _make(self, tenant_id: str, file: AgentsFile, wishes: Wishes = Wishes()) -> Tenant:
+    def _make(self, tenant_id: str, file: AgentsFile, wishes: Wishes = _NO_WISHES) -> Tenant:
         seed = self.seed_for(tenant_id) if wishes.seed is None else wishes.seed
         journal = Journal(self._clock, file.limits.journal_entries, file.limits.journal_bytes)
         mode = wishes.clock or self._settings.clock
@@ -185,7 +180,7 @@ class Tenancy:
             ids=IdSource(seed),
             journal=journal,
             synthesizer=self._synthesizer,
-            prompts=self._recordings if wishes.recordings is None else Recordings(wishes.recordings),
+            prompts=self._prompts.get(tenant_id, self._recordings),
             hearing_for=self._ears.hearing_for,
             endpointer_for=_endpointer_for(file),
             limits=file.limits,
@@ -193,6 +188,7 @@ class Tenancy:
             mode=mode,
             idle_grace=self._settings.idle_grace,
             tap_for=calls.open,
+            targets=EVENT_TARGETS,
         )
         tenant = Tenant(tenant_id, clock=self._clock, journal=journal, sessions=sessions, calls=calls)
         self._faults.open(tenant, seed)

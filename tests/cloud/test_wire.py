@@ -80,7 +80,9 @@ TIMESTAMP = "2025-06-16T14:22:00Z"
                 {"transferTo": "+15550100", "transferType": "warm", "summary": "Asked for a person"},
             ),
         ),
-        (EventPushed("Whatever", {"a": [1]}), ("Whatever", {"a": [1]})),
+        (EventPushed("Whatever", ({"a": [1]},)), ("Whatever", {"a": [1]})),
+        (EventPushed("Whatever", ()), ("Whatever",)),
+        (EventPushed("Whatever", (1, "two")), ("Whatever", 1, "two")),
         (
             SessionFailed("LLM_PROVIDER_ERROR", "it broke", recoverable=True),
             ("Error", {"code": "LLM_PROVIDER_ERROR", "message": "it broke", "recoverable": True}),

@@ -437,12 +437,12 @@ def test_a_reply_is_its_actions_in_order() -> None:
     assert seen == [
         (0.0, SessionStarted("Support")),
         (0.0, "turn.answered"),
-        (0.0, EventPushed("Banner", {"text": "hi"})),
+        (0.0, EventPushed("Banner", ({"text": "hi"},))),
         (1.18, AgentTranscript("one", False, 1.0, 1.2)),
         (1.38, AgentTranscript("one two", False, 1.0, 1.4)),
         (1.4, "tool.called"),
         (2.08, AgentTranscript("one two three", False, 1.0, 2.1)),
-        (2.1, EventPushed("Done", None)),
+        (2.1, EventPushed("Done")),
         (2.1, AgentTranscript("one two three", True, 1.0, 2.1)),
     ]
     assert phone.times(AudioReady)[20] == pytest.approx(1.9)
@@ -760,8 +760,8 @@ def test_deadlines_are_carried_out_at_their_own_time_however_late_the_driver_is(
     call = Call(script, dialogue=Dialogue(script), endpointer=LoudnessEndpointer(), catch_up=math.inf)
     call.receive(Started(), 0.0)
     assert call.advance(100.0) == [
-        Emit(EventPushed("A", None)),
-        Emit(EventPushed("B", None)),
+        Emit(EventPushed("A")),
+        Emit(EventPushed("B")),
         Emit(SessionEnded(EndReason.IDLE_TIMEOUT, 5.0)),
     ]
 

@@ -173,7 +173,7 @@ def test_sayings_are_one_message_and_what_lies_between_takes_its_time(chunks: Ch
     desk.wait(5)
     assert desk.texts[-1] == ("one two three", True)
     assert {event.message_id for event in desk.events if isinstance(event, AgentMessage)} == {"msg_1"}
-    assert desk.log[2:4] == [(0.0, Emit(AgentTyping(True))), (0.0, Emit(EventPushed("E", 1)))]
+    assert desk.log[2:4] == [(0.0, Emit(AgentTyping(True))), (0.0, Emit(EventPushed("E", (1,))))]
     assert desk.log[-1] == (1.6, Emit(AgentTyping(False)))
 
 

@@ -63,6 +63,7 @@ def build_rest(
     on_error: Callable[[str, Exception], None],
     webrtc: WebRtcSessions,
     control: APIRouter,
+    guard: Callable[[str, Iterable[tuple[bytes, bytes]]], ProblemDetails | None],
 ) -> ASGIApp:
     """The application with all routes, the error answers, and CORS for browsers.
 
@@ -70,6 +71,7 @@ def build_rest(
         on_error: told of an exception that nobody expected, with method and path; the client gets a 500 that shows
             nothing of it.
         control: the mock's own routes. Scripts of other origins cannot read them.
+        guard: gets method and headers of every request to them, and says what to answer it instead, if anything.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, strict_content_type=False)
     app.include_router(_routes(door, clock, webrtc))
@@ -135,8 +137,12 @@ def build_rest(
         if len(path) > 1 and path.endswith("/"):
             # As ASP.NET Core routes; a redirect would cost some clients their Authorization header.
             scope["path"] = path = path.rstrip("/") or "/"
-        is_control = path.startswith(CONTROL_PREFIX)
-        await (app if is_control else with_cors)(scope, receive, send)
+        if not path.startswith(CONTROL_PREFIX):
+            await with_cors(scope, receive, send)
+        elif (problem := guard(scope["method"], scope["headers"])) is not None:
+            await answer(problem)(scope, receive, send)
+        else:
+            await app(scope, receive, send)
 
     return answer_request
 
@@ -195,7 +201,7 @@ def _routes(door: Door, clock: Clock, webrtc: WebRtcSessions) -> APIRouter:
         sort_order: Annotated[Literal["asc", "desc"], Query(alias="sortOrder")] = "desc",
         status: Literal["active", "inactive"] | None = None,
     ) -> Response:
-        shown = [_agent(agent) for agent in admission.tenant.agents.values()]
+        shown = [agent_answer(agent) for agent in admission.tenant.agents.values()]
         found = [agent for agent in shown if status is None or agent["status"] == status]
         found.sort(key=lambda agent: str(agent[sort_by]), reverse=sort_order == "desc")
         return JSONResponse(
@@ -210,7 +216,7 @@ def _routes(door: Door, clock: Clock, webrtc: WebRtcSessions) -> APIRouter:
 
     @router.get("/api/v1/agents/{agent_id}")
     async def read_agent(agent_id: str, admission: Admitted) -> Response:
-        return JSONResponse(_agent(_known_agent(admission.tenant, agent_id)))
+        return JSONResponse(agent_answer(_known_agent(admission.tenant, agent_id)))
 
     @router.post("/api/v1/webrtc/sessions")
     async def create_webrtc_session(body: WebRtcBody, admission: Admitted) -> Response:
@@ -254,7 +260,7 @@ def _user_object(user: User) -> dict[str, Any]:
     }
 
 
-def _agent(agent: Agent) -> dict[str, Any]:
+def agent_answer(agent: Agent) -> dict[str, Any]:
     return agent_object(agent.script, version=agent.version, created_at=agent.created_at, updated_at=agent.updated_at)
 
 

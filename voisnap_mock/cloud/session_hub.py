@@ -185,11 +185,11 @@ class HubOutlet:
             connection.send("AudioReceived", event.pcm)
             return
         events = hub_events(event, session_id=self._session_id, wall=self._clock.wall(), channel=self._channel)
-        for target, payload in events:
+        for target, *arguments in events:
             try:
-                connection.send(target, payload)
+                connection.send(target, *arguments)
             except LocalProtocolError as error:
-                # Only an event that a script pushes can hold such a thing.
+                # Only an event that is pushed by hand can hold such a thing.
                 _log.warning("event %s cannot be sent: %s", target, error)
         if isinstance(event, SessionEnded):
             self._has_ended = True

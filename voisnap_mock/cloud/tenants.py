@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from voisnap_mock.agents.script import DEFAULT_TENANT, AgentScript, AgentsFile
+from voisnap_mock.agents.script import DEFAULT_TENANT, AgentScript, AgentsFile, Limits, User
 from voisnap_mock.clock import Clock
 from voisnap_mock.coverage import Coverage
-from voisnap_mock.engine.runner import SessionTable
+from voisnap_mock.engine.runner import ClockMode, SessionTable
 from voisnap_mock.journal import Journal
 from voisnap_mock.recordings import CallArchive
 
@@ -72,6 +73,34 @@ class Tenant:
             # Equal values may come from other lines, which notes in the journal show.
             return replace(before, script=script)
         return Agent(script, before.version + 1, before.created_at, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a new tenant is to have of its own; None is what the server has.
+
+    Attributes:
+        file: its agents file.
+        recordings: the folder of the prompts that its agents play.
+    """
+
+    file: AgentsFile | None = None
+    recordings: Path | None = None
+    seed: int | None = None
+    clock: ClockMode | None = None
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """A new tenant, and who may use it. Never log it."""
+
+    tenant: Tenant
+    user: User
+    api_key: str
+
+    def __repr__(self) -> str:
+        return f"Enrolment({self.tenant.id!r}, {self.user.email!r})"
 
 
 class Tenants:

@@ -5,6 +5,7 @@ The only module that knows them. Bytes become base64 further down, in the hub pr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -41,8 +42,23 @@ AUTH_FAILED = "AUTH_FAILED"
 SESSION_LIMIT_REACHED = "SESSION_LIMIT_REACHED"
 RECONNECT_FAILED = "RECONNECT_FAILED"
 
-HubEvent = tuple[str, object]
-"""A hub event: its target and its one argument."""
+HubEvent = tuple[str, *tuple[object, ...]]
+"""A hub event: its target and its arguments; the service's own have one."""
+
+
+EVENT_TARGETS: Mapping[type[SessionEvent], str] = {
+    SessionStarted: "SessionStarted",
+    SessionResumed: "Reconnected",
+    CallerTranscript: "Transcription",
+    AgentTranscript: "TranscriptionOf",
+    AudioReady: "AudioReceived",
+    AgentTyping: "TypingIndicator",
+    AgentMessage: "MessageReceived",
+    TransferStarted: "TransferInitiated",
+    SessionFailed: "Error",
+    SessionEnded: "SessionEnded",
+}
+"""What the journal calls the hub event that a client is told of something by; `hub_events` says what is in it."""
 
 
 class ArgumentError(ValueError):
@@ -89,8 +105,8 @@ def hub_events(event: SessionEvent, *, session_id: str, wall: float, channel: Ch
             return (("Reconnected", {"sessionId": session_id, "message": message}),)
         case TransferStarted(to, kind, summary):
             return (("TransferInitiated", {"transferTo": to, "transferType": kind, "summary": summary}),)
-        case EventPushed(name, payload):
-            return ((name, payload),)
+        case EventPushed(name, arguments):
+            return ((name, *arguments),)
         case SessionFailed(code, message, recoverable):
             return (error_event(code, message, recoverable=recoverable),)
         case SessionEnded(reason, duration):

@@ -304,7 +304,7 @@ class Chat:
             case Pause(seconds=seconds):
                 self._wait(writing, seconds)
             case PushEvent(name=name, payload=payload):
-                effects.append(Emit(EventPushed(name, payload)))
+                effects.append(Emit(EventPushed(name, (payload,))))
             case CallTool(name=name, result=result, took=took):
                 effects.append(Note("tool.called", {"name": name, "result": result, "took": took}))
                 self._wait(writing, took)

@@ -297,10 +297,10 @@ class TransferStarted:
 
 @dataclass(frozen=True, slots=True)
 class EventPushed:
-    """The script sends a hub event by hand."""
+    """A hub event that the script, or somebody from outside, sends by hand."""
 
     name: str
-    payload: Any
+    arguments: tuple[Any, ...] = (None,)
 
 
 @dataclass(frozen=True, slots=True)

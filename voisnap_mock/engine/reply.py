@@ -216,7 +216,7 @@ class Reply:
             case Pause(seconds=seconds):
                 self._wait(seconds)
             case PushEvent(name=name, payload=payload):
-                effects.append(Emit(EventPushed(name, payload)))
+                effects.append(Emit(EventPushed(name, (payload,))))
             case CallTool(name=name, result=result, took=took):
                 effects.append(Note("tool.called", {"name": name, "result": result, "took": took}))
                 self._wait(took)

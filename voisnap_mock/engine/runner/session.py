@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from heapq import heappop, heappush
 from typing import Any, Literal, Protocol, assert_never, cast
@@ -155,6 +155,7 @@ class Session:
         works: Callable[[Session], Works],
         resume_window: float,
         forget: Callable[[Session], None],
+        targets: Mapping[type[SessionEvent], str],
     ) -> None:
         self.id = session_id
         self.tenant_id = tenant_id
@@ -169,6 +170,7 @@ class Session:
         self._journal = journal
         self._resume_window = resume_window
         self._forget = forget
+        self._targets = targets
         self._framer = Framer(CALLER_FRAME_BYTES)
         self._missed: deque[SessionEvent] = deque()
         self._is_resuming = False
@@ -266,6 +268,14 @@ class Session:
         """Like `note`, at the place among what the client did: on a virtual clock that may still be waiting."""
         self._pace.in_turn(lambda: self.note(kind, **details))
 
+    def push(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """Send the client a hub event by hand, at its place among what is waiting; it changes nothing else."""
+        self._pace.in_turn(lambda: self._push(EventPushed(name, arguments)))
+
+    def _push(self, event: EventPushed) -> None:
+        if not self._is_over:
+            self._emit(event, self._pace.t)
+
     @property
     def is_repeatable(self) -> bool:
         """On a virtual clock: whoever sends the same gets the same call."""
@@ -359,7 +369,7 @@ class Session:
         if not self._is_over:
             self.reason, self.duration = EndReason.ERROR, t
             ended = SessionEnded(EndReason.ERROR, t)
-            self._write(_KINDS[SessionEnded], t, {"reason": ended.reason, "duration": round(t, 3)})
+            self._write_event(ended, t)
             outlet, self._outlet = self._outlet, None
             self._stop()
             if outlet is not None and self.started_at is not None:
@@ -399,7 +409,7 @@ class Session:
             return
         if isinstance(event, SessionEnded):
             self.reason, self.duration = event.reason, event.duration
-        self._write(_KINDS[type(event)], t, _details(event, is_repeatable=self._pace.is_repeatable))
+        self._write_event(event, t)
         if isinstance(event, SessionResumed | SessionEnded) and self._outlet is not None:
             self._is_resuming = False
             if isinstance(event, SessionResumed):
@@ -427,6 +437,11 @@ class Session:
             lost = self._missed.popleft()
             self.note("session.missed_event_dropped", event=_KINDS[type(lost)], kept=_MOST_MISSED)
         self._missed.append(event)
+
+    def _write_event(self, event: SessionEvent, t: float) -> None:
+        details = _details(event, is_repeatable=self._pace.is_repeatable)
+        target = self._targets.get(type(event))
+        self._write(_KINDS[type(event)], t, details if target is None else {"target": target, **details})
 
     def _write(self, kind: str, t: float, details: dict[str, Any]) -> None:
         # Details may hold any names, also those of the journal's own arguments.
@@ -462,6 +477,8 @@ def _shown(value: Any) -> Any:
 
 def _details(event: SessionEvent, *, is_repeatable: bool) -> dict[str, Any]:
     """What the journal keeps of an event. How long an ear took is real time, and different every time."""
+    if isinstance(event, EventPushed):
+        return {"target": event.name, "arguments": event.arguments}
     details = {name: _shown(getattr(event, name)) for name in _FIELDS[type(event)]}
     if isinstance(event, CallerTranscript):
         details["words"] = [{name: _shown(getattr(word, name)) for name in _WORD} for word in event.words]

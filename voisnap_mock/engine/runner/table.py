@@ -8,6 +8,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from voisnap_mock.agents.dialogue import Dialogue
@@ -15,7 +16,7 @@ from voisnap_mock.agents.script import AgentScript, EndReason, Fidelity, Limits
 from voisnap_mock.clock import Clock
 from voisnap_mock.engine.call import Call
 from voisnap_mock.engine.chat import Chat
-from voisnap_mock.engine.events import HangupRequested, SessionId
+from voisnap_mock.engine.events import HangupRequested, SessionEvent, SessionId
 from voisnap_mock.engine.ports import Endpointer
 from voisnap_mock.engine.runner.crew import Crew, ThreadCrew
 from voisnap_mock.engine.runner.hearing import EarQueue, Hearing
@@ -69,6 +70,7 @@ class SessionTable:
             longer waits for the caller.
         synthesis_timeout: seconds of real time after which a voice counts as failed; for ears the script says it.
         crew: runs blocking work; by default four threads of its own.
+        targets: how the journal names what a client is told by an event.
         tap_for: asked for every session that is opened, before it has journaled anything.
     """
 
@@ -89,6 +91,7 @@ class SessionTable:
         synthesis_timeout: float = 20.0,
         crew: Crew | None = None,
         tap_for: Callable[[Session], Tap] | None = None,
+        targets: Mapping[type[SessionEvent], str] = MappingProxyType({}),
     ) -> None:
         self._clock = clock
         self._ids = ids
@@ -103,6 +106,7 @@ class SessionTable:
         self._idle_grace = idle_grace
         self._synthesis_timeout = synthesis_timeout
         self._tap_for = tap_for
+        self._targets = targets
         self._crew = ThreadCrew(_EAR_THREADS, name="voisnap-ear") if crew is None else crew
         self.on_open: Callable[[Session], None] = lambda session: None
         self.on_end: Callable[[Session], None] = lambda session: None
@@ -249,6 +253,7 @@ class SessionTable:
             works=self._works,
             resume_window=self._fidelity.resume_window,
             forget=self._forget,
+            targets=self._targets,
         )
         self._sessions[session.id] = session
         given = {name: value for name, value in (variables or {}).items() if value}

@@ -1,4 +1,4 @@
-"""The mock's own routes on a real server."""
+"""The clock over HTTP, on a real server."""
 
 from __future__ import annotations
 

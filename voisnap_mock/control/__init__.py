@@ -1,0 +1,1 @@
+"""The mock's own routes: health at the root, everything else below `/__voisnap/`."""
