@@ -263,7 +263,7 @@ class _Party:
     Attributes:
         ended: how the session ended, once it has.
         failed: the error that ended it, if one did.
-        is_dropped: the connection was given up with `drop`, and there is no new one yet.
+        is_dropped: the connection was given up with `drop`, or lost on the way, and there is no new one yet.
     """
 
     def __init__(
@@ -331,6 +331,7 @@ class _Party:
 
     async def resume(self) -> None:
         """Come back on a new connection. Raises CallRefused if the session does not wait any more."""
+        await self._close()
         self._client = self._make_client(self.session.session_id)
         self.is_dropped = self._is_closed = self._is_on = False
         await self._open()
@@ -398,6 +399,7 @@ class _Party:
         with suppress(SignalRError):
             await self._client.closed
         self._is_closed = True
+        self.is_dropped = self.is_dropped or self.ended is None
         self._news.set()
 
     def _learn(self, target: str, arguments: list[Any]) -> None:

@@ -6,6 +6,7 @@ The functions at the end bring a call into a state, with the test itself as its 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -32,6 +33,7 @@ from voisnap_mock.engine.events import (
     Transcript,
     VoiceInput,
 )
+from voisnap_mock.engine.ports import Machine
 
 Event = TypeVar("Event")
 
@@ -57,6 +59,7 @@ class Phone:
 
     Attributes:
         t: call time.
+        machine: the call, or what `decorate` put round it.
         understood: what the ear answers, utterance by utterance; with `has_ear` off the test answers itself.
         log: everything that came out, as (call time, effect).
     """
@@ -68,6 +71,7 @@ class Phone:
         understood: list[str | RecognitionFailed] | None = None,
         has_ear: bool = True,
         has_voice: bool = True,
+        decorate: Callable[[Call], Machine] = lambda call: call,
     ) -> None:
         self.call = Call(
             script,
@@ -75,6 +79,7 @@ class Phone:
             endpointer=LoudnessEndpointer(end_of_turn=script.timing.end_of_turn),
             catch_up=math.inf,
         )
+        self.machine = decorate(self.call)
         self.t = 0.0
         self.understood = understood or []
         self.has_ear = has_ear
@@ -101,7 +106,7 @@ class Phone:
 
     def give(self, given: VoiceInput) -> list[SessionEffect]:
         """Hand in an input now; what comes of it, answers of ear and voice left out."""
-        effects = self.call.receive(given, self.t)
+        effects = self.machine.receive(given, self.t)
         self._take(effects)
         return effects
 
@@ -149,9 +154,9 @@ class Phone:
             self.give(AudioArrived(frame))
 
     def _walk(self, target: float) -> None:
-        while (deadline := self.call.next_deadline()) is not None and deadline.at <= target:
+        while (deadline := self.machine.next_deadline()) is not None and deadline.at <= target:
             self.t = max(self.t, deadline.at)
-            self._take(self.call.advance(self.t))
+            self._take(self.machine.advance(self.t))
         self.t = target
 
     def _take(self, effects: list[SessionEffect]) -> None:

@@ -26,6 +26,7 @@ from voisnap_mock.agents.script import (
     CallTool,
     Dtmf,
     EndReason,
+    FailWith,
     Hear,
     Otherwise,
     Pause,
@@ -320,7 +321,7 @@ class Dialogue:
                     rendered.append(replace(action, payload=render_all(action.payload, self._value)))
                 case CallTool():
                     rendered.append(replace(action, result=render_all(action.result, self._value)))
-                case Pause():
+                case Pause() | FailWith():
                     rendered.append(action)
         return tuple(rendered)
 

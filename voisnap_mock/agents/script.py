@@ -133,7 +133,16 @@ class CallTool:
     took: float = 0.0
 
 
-Action = Say | Pause | PushEvent | CallTool
+@dataclass(frozen=True, slots=True)
+class FailWith:
+    """Show the client an error; one that is not `recoverable` comes with the end of the session. In no file."""
+
+    code: str
+    message: str
+    recoverable: bool
+
+
+Action = Say | Pause | PushEvent | CallTool | FailWith
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,7 @@ class Call:
 
     Attributes:
         turns: final transcripts so far, and utterances whose recognition failed.
+        dialogue: whoever is asked what the agent does.
 
     Args:
         catch_up: how late agent audio may be before it leaves a gap, in call time; infinite for a driver that never
@@ -123,7 +124,7 @@ class Call:
     ) -> None:
         timing = script.timing
         self._script = script
-        self._dialogue = dialogue
+        self.dialogue = dialogue
         self._catch_up = catch_up
         self.turns = 0
         self._now = 0.0
@@ -238,7 +239,7 @@ class Call:
                     effects += self._reply.advance(self._now)
                     effects += self._after_reply()
                 case _Due.DIGITS:
-                    effects += self._take_turn(self._await_digits(self._dialogue.digits_timed_out()), self._now)
+                    effects += self._take_turn(self._await_digits(self.dialogue.digits_timed_out()), self._now)
                 case _Due.LAPSE:
                     effects += self._utterances.lapse(self._now)
                     self._note_speech_end()
@@ -291,7 +292,7 @@ class Call:
             and not self._utterances.pending
             and self._digits_at is None
         )
-        next_silence = self._dialogue.next_silence() if is_quiet else None
+        next_silence = self.dialogue.next_silence() if is_quiet else None
         return self._patience.next_limit(is_quiet=is_quiet, next_silence=next_silence)
 
     # --- Begin, limits, end ---------------------------------------------------------------------------------------
@@ -305,7 +306,7 @@ class Call:
                 if given.waits_for_line:
                     self._waits_for_line = self._patience.is_suspended = True
                     return [started]
-                return [started, *self._speak(self._dialogue.greet(), self._now)]
+                return [started, *self._speak(self.dialogue.greet(), self._now)]
             case Failed():
                 self._state = CallState.ENDED
                 return [Emit(SessionFailed(given.code, given.message, given.recoverable))]
@@ -320,16 +321,16 @@ class Call:
             return []
         self._waits_for_line = self._patience.is_suspended = False
         self._patience.heard_until(self._now)
-        return self._speak(self._dialogue.greet(), self._now)
+        return self._speak(self.dialogue.greet(), self._now)
 
     def _reach_limit(self) -> list[SessionEffect]:
         limit = self._next_limit()
         assert limit is not None
         match limit[1]:
             case Limit.SILENCE_RULE:
-                seconds = self._dialogue.next_silence()
+                seconds = self.dialogue.next_silence()
                 assert seconds is not None
-                turn = self._dialogue.fall_silent(seconds)
+                turn = self.dialogue.fall_silent(seconds)
                 return [] if turn is None else self._speak(turn, self._now, is_no_input=True)
             case Limit.IDLE:
                 return self._end(EndReason.IDLE_TIMEOUT)
@@ -343,7 +344,7 @@ class Call:
         self._reply = self._turn = None
         self._waiting.clear()
         self._state = CallState.ENDED
-        unused = self._dialogue.unused_turns()
+        unused = self.dialogue.unused_turns()
         if unused:
             effects.append(Note("script.unused_turns", {"turns": list(unused)}))
         duration = round(self._now - self._patience.started_at, DIGITS)
@@ -366,7 +367,7 @@ class Call:
             if was_open is not None:
                 self._note_speech_end()
             if is_open is not None:
-                self._dialogue.spoke()
+                self.dialogue.spoke()
         if is_open is not None and self._reply is not None and self._script.barge_in is not None:
             # Speech from before the reply does not interrupt it.
             heard = min(self._utterances.speech_seconds, self._now - self._reply.began_at)
@@ -382,7 +383,7 @@ class Call:
         utterance = self._utterances.settle(given.utterance)
         if utterance is None:
             return []
-        final = self._utterances.final(utterance, given.transcript)
+        final = None if given.is_lost else self._utterances.final(utterance, given.transcript)
         if final is None:
             details = {"begin": utterance.began, "end": utterance.ended, "ear": given.transcript.ear}
             return [Note("caller.not_understood", details), *self._take_text("", utterance)]
@@ -410,7 +411,7 @@ class Call:
         return self._answer_text(text, self._held_since)
 
     def _answer_text(self, text: str, decided_at: float) -> list[SessionEffect]:
-        return self._speak(self._dialogue.hear(text), decided_at + self._script.timing.first_audio, heard=text)
+        return self._speak(self.dialogue.hear(text), decided_at + self._script.timing.first_audio, heard=text)
 
     def _recognition_failed(self, given: RecognitionFailed) -> list[SessionEffect]:
         utterance = self._utterances.give_up(given.utterance)
@@ -422,13 +423,13 @@ class Call:
             return effects
         if self._held:
             return effects + self._take_text("", utterance)
-        return effects + self._take_turn(self._dialogue.fall_back(), utterance.decided_at or self._now)
+        return effects + self._take_turn(self.dialogue.fall_back(), utterance.decided_at or self._now)
 
     def _press(self, digit: str) -> list[SessionEffect]:
-        self._dialogue.spoke()
+        self.dialogue.spoke()
         self._patience.heard_until(self._now)
         effects: list[SessionEffect] = [Note("caller.digit", {"digit": digit})]
-        turn = self._await_digits(self._dialogue.press(digit))
+        turn = self._await_digits(self.dialogue.press(digit))
         if turn is not None and self._reply is not None and self._script.barge_in is not None:
             effects += self._break_off()
             if self._state is CallState.ENDED:
@@ -437,8 +438,8 @@ class Call:
 
     def _await_digits(self, turn: Turn | None) -> Turn | None:
         """Wait for the next key, if the dialogue wants more."""
-        wants_more = bool(self._dialogue.pending_digits)
-        self._digits_at = round(self._now + self._dialogue.inter_digit_timeout, DIGITS) if wants_more else None
+        wants_more = bool(self.dialogue.pending_digits)
+        self._digits_at = round(self._now + self.dialogue.inter_digit_timeout, DIGITS) if wants_more else None
         return turn
 
     # --- Speaking -------------------------------------------------------------------------------------------------
@@ -546,7 +547,7 @@ class Call:
         following = self._finish_turn()
         if following:
             return effects + following
-        fallback = None if self._is_fallback else self._dialogue.fall_back()
+        fallback = None if self._is_fallback else self.dialogue.fall_back()
         if fallback is None:
             return effects + self._answer_waiting()
         return effects + self._speak(fallback, self._now, is_fallback=True)

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, assert_never
 
-from voisnap_mock.agents.script import Action, AgentScript, CallTool, EndReason, Pause, PushEvent, Say
+from voisnap_mock.agents.script import Action, AgentScript, CallTool, EndReason, FailWith, Pause, PushEvent, Say
 from voisnap_mock.engine.events import (
     AgentMessage,
     AgentTyping,
@@ -99,6 +99,7 @@ class Chat:
 
     Attributes:
         turns: messages of the user so far.
+        dialogue: whoever is asked what the agent does.
 
     Args:
         new_message_id: names each reply.
@@ -114,7 +115,7 @@ class Chat:
         chunks: Chunks = "cumulative",
     ) -> None:
         self._script = script
-        self._dialogue = dialogue
+        self.dialogue = dialogue
         self._new_message_id = new_message_id
         self._chunks = chunks
         self.turns = 0
@@ -200,7 +201,7 @@ class Chat:
 
     def _next_limit(self) -> tuple[float, Limit] | None:
         is_quiet = self._writing is None
-        next_silence = self._dialogue.next_silence() if is_quiet else None
+        next_silence = self.dialogue.next_silence() if is_quiet else None
         return self._patience.next_limit(is_quiet=is_quiet, next_silence=next_silence)
 
     def _receive_before_start(self, given: ChatInput) -> list[SessionEffect]:
@@ -208,7 +209,7 @@ class Chat:
             case Started():
                 self._state = None
                 self._patience.start(self._now)
-                return [Emit(SessionStarted(self._script.name)), *self._begin(self._dialogue.greet())]
+                return [Emit(SessionStarted(self._script.name)), *self._begin(self.dialogue.greet())]
             case Failed():
                 self._state = ChatState.ENDED
                 return [Emit(SessionFailed(given.code, given.message, given.recoverable))]
@@ -221,9 +222,9 @@ class Chat:
     def _reach(self, limit: Limit) -> list[SessionEffect]:
         match limit:
             case Limit.SILENCE_RULE:
-                seconds = self._dialogue.next_silence()
+                seconds = self.dialogue.next_silence()
                 assert seconds is not None
-                turn = self._dialogue.fall_silent(seconds)
+                turn = self.dialogue.fall_silent(seconds)
                 return [] if turn is None else self._begin(turn, is_no_input=True)
             case Limit.IDLE:
                 return self._end(EndReason.IDLE_TIMEOUT)
@@ -236,7 +237,7 @@ class Chat:
         effects = self._break_off()
         self._waiting.clear()
         self._state = ChatState.ENDED
-        unused = self._dialogue.unused_turns()
+        unused = self.dialogue.unused_turns()
         if unused:
             effects.append(Note("script.unused_turns", {"turns": list(unused)}))
         return [*effects, Emit(SessionEnded(reason, round(self._now - self._patience.started_at, DIGITS)))]
@@ -244,7 +245,7 @@ class Chat:
     # --- Turns ----------------------------------------------------------------------------------------------------
 
     def _stir(self) -> None:
-        self._dialogue.spoke()
+        self.dialogue.spoke()
         self._patience.heard_until(self._now)
 
     def _take(self, message: TextArrived) -> list[SessionEffect]:
@@ -264,7 +265,7 @@ class Chat:
 
     def _answer(self, message: TextArrived) -> list[SessionEffect]:
         metadata: Mapping[str, object] = message.metadata
-        return self._begin(self._dialogue.hear(message.text, message_metadata=metadata), heard=message.text)
+        return self._begin(self.dialogue.hear(message.text, message_metadata=metadata), heard=message.text)
 
     def _begin(self, turn: Turn, *, heard: str | None = None, is_no_input: bool = False) -> list[SessionEffect]:
         details = {"matched": turn.matched} if heard is None else {"matched": turn.matched, "heard": heard}
@@ -308,6 +309,8 @@ class Chat:
             case CallTool(name=name, result=result, took=took):
                 effects.append(Note("tool.called", {"name": name, "result": result, "took": took}))
                 self._wait(writing, took)
+            case FailWith(code=code, message=message, recoverable=recoverable):
+                effects.append(Emit(SessionFailed(code, message, recoverable)))
             case _:
                 assert_never(action)
 

@@ -111,10 +111,11 @@ class PartlyHeard:
 
 @dataclass(frozen=True, slots=True)
 class Transcribed:
-    """The ear's last word on an utterance."""
+    """The ear's last word on an utterance; with `is_lost` nothing comes of it, not even of what partials showed."""
 
     utterance: int
     transcript: Transcript
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,9 +342,17 @@ SessionEvent = (
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Show `event` to the client and the journal."""
+    """Show `event` to the client and the journal; without `is_shown` to the journal only."""
 
     event: SessionEvent
+    is_shown: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sever:
+    """Lose the client's connection, in one of the ways of `Outlet.sever`; the session goes on without it."""
+
+    how: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +407,7 @@ class AbandonSynthesis:
     reply: int
 
 
-SessionEffect = Emit | Note | Recognize | FinishRecognition | Synthesize | AbandonSynthesis
+SessionEffect = Emit | Note | Sever | Recognize | FinishRecognition | Synthesize | AbandonSynthesis
 
 
 @dataclass(frozen=True, slots=True)

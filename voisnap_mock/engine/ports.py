@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from voisnap_mock.agents.dialogue import Turn
     from voisnap_mock.audio.endpointing import Activity
+    from voisnap_mock.engine.events import Deadline, SessionEffect
 
 
 class Endpointer(Protocol):
@@ -77,3 +78,25 @@ class Dialogue(Protocol):
     def unused_turns(self) -> tuple[str, ...]:
         """The steps of a strict script that were not reached."""
         ...
+
+
+class Machine(Protocol):
+    """A `Call` or a `Chat`: whatever a session runs.
+
+    Attributes:
+        dialogue: whoever is asked what the agent does; may be changed under way.
+    """
+
+    dialogue: Dialogue
+
+    @property
+    def is_over(self) -> bool: ...
+
+    @property
+    def turns(self) -> int: ...
+
+    def receive(self, given: Any, now: float) -> list[SessionEffect]: ...
+
+    def advance(self, now: float) -> list[SessionEffect]: ...
+
+    def next_deadline(self) -> Deadline | None: ...

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from voisnap_mock.agents.script import Action, CallTool, Pause, PushEvent, Say, Voice
+from voisnap_mock.agents.script import Action, CallTool, FailWith, Pause, PushEvent, Say, Voice
 from voisnap_mock.audio.frames import AGENT_RATE, FRAME_SECONDS, SAMPLE_BYTES
 from voisnap_mock.audio.playout import Playout
 from voisnap_mock.engine.events import (
@@ -17,6 +17,7 @@ from voisnap_mock.engine.events import (
     EventPushed,
     Note,
     SessionEffect,
+    SessionFailed,
     Speech,
     Synthesize,
 )
@@ -220,6 +221,8 @@ class Reply:
             case CallTool(name=name, result=result, took=took):
                 effects.append(Note("tool.called", {"name": name, "result": result, "took": took}))
                 self._wait(took)
+            case FailWith(code=code, message=message, recoverable=recoverable):
+                effects.append(Emit(SessionFailed(code, message, recoverable)))
             case Say():
                 pass
             case _:

@@ -11,8 +11,10 @@ from typing import Any
 from voisnap_mock.agents.script import AgentsFile
 from voisnap_mock.clock import Clock
 from voisnap_mock.cloud.tenants import Tenant
+from voisnap_mock.engine.ports import Machine
 from voisnap_mock.engine.runner import Session
 from voisnap_mock.errors import FaultUnknown
+from voisnap_mock.faults.machine import POINTS_INSIDE, FaultyMachine
 from voisnap_mock.faults.plan import FaultPlan, RuleReport, Scope, phase_at, report_of
 from voisnap_mock.faults.reading import pushed_events, read_faults
 from voisnap_mock.faults.rules import Crossing, FaultRule, Faults, Schedule, Verdict
@@ -22,12 +24,13 @@ from voisnap_mock.faults.writing import write_action, write_rule
 class _Tenant:
     """What the desk knows of a tenant."""
 
-    __slots__ = ("plan", "scopes", "tenant")
+    __slots__ = ("dressed", "plan", "scopes", "tenant")
 
     def __init__(self, tenant: Tenant, seed: int) -> None:
         self.tenant = tenant
         self.plan = FaultPlan(seed, tenant=tenant.id)
         self.scopes: dict[str, Scope] = {}
+        self.dressed: dict[str, FaultyMachine] = {}
 
 
 class FaultDesk:
@@ -55,6 +58,7 @@ class FaultDesk:
         faults = file.sections.get("faults", ())
         schedules = file.sections.get("schedules", ())
         self._plan(tenant_id).load(Faults(faults, schedules, file.sections.get("faults_seed")))
+        self._dress_all(tenant_id)
 
     # --- For those who arm ----------------------------------------------------------------------------------------
 
@@ -78,6 +82,7 @@ class FaultDesk:
         """
         rules = self._plan(tenant_id).arm(faults)
         self._note_armed(tenant_id, rules)
+        self._dress_all(tenant_id)
         return rules
 
     def replace(self, tenant_id: str, faults: Faults) -> tuple[FaultRule, ...]:
@@ -89,6 +94,7 @@ class FaultDesk:
         rules = self._plan(tenant_id).replace(faults)
         self._note(tenant_id, "fault.cleared")
         self._note_armed(tenant_id, rules)
+        self._dress_all(tenant_id)
         return rules
 
     def disarm(self, tenant_id: str, rule_id: str) -> FaultRule:
@@ -101,6 +107,7 @@ class FaultDesk:
         """Back to the rules of the agents file, with fresh counters; no schedule runs."""
         self._plan(tenant_id).reset()
         self._note(tenant_id, "fault.reset")
+        self._dress_all(tenant_id)
 
     def report(self, tenant_id: str) -> tuple[RuleReport, ...]:
         """What became of each rule."""
@@ -154,7 +161,11 @@ class FaultDesk:
 
     def attach(self, session: Session, scope: Scope) -> None:
         """Let these rules count in this session too; before it starts."""
-        self._known(session.tenant_id).scopes[session.id] = scope
+        known = self._known(session.tenant_id)
+        known.scopes[session.id] = scope
+        self._dress(known, session)
+        if session.id in known.dressed:
+            known.dressed[session.id].scope = scope
 
     def decide(
         self,
@@ -194,13 +205,45 @@ class FaultDesk:
     # --- Sessions -------------------------------------------------------------------------------------------------
 
     def _session_opened(self, tenant_id: str, session: Session) -> None:
-        self._plan(tenant_id).session_opened(session.id)
+        known = self._known(tenant_id)
+        known.plan.session_opened(session.id)
+        self._dress(known, session)
+
+    def _dress_all(self, tenant_id: str) -> None:
+        known = self._known(tenant_id)
+        for session in known.tenant.sessions.sessions:
+            self._dress(known, session)
+
+    def _dress(self, known: _Tenant, session: Session) -> None:
+        """Put the faults round a session's machine once a rule is armed that could fire in it, also in mid-call."""
+        scope, script = known.scopes.get(session.id), session.script
+        if session.id in known.dressed or session.is_over:
+            return
+        if not any(known.plan.watches(point, agent=script.id, scope=scope) for point in POINTS_INSIDE):
+            return
+
+        def wrap(machine: Machine) -> Machine:
+            known.dressed[session.id] = faulty = FaultyMachine(
+                machine,
+                plan=known.plan,
+                session=session.id,
+                agent=script.id,
+                channel=session.channel,
+                first_audio=script.timing.first_audio,
+                said=session.said,
+                heard=session.heard,
+            )
+            faulty.scope = scope
+            return faulty
+
+        session.decorate(wrap)
 
     def _session_ended(self, tenant_id: str, session: Session) -> None:
         known = self._tenants.get(tenant_id)
         if known is None:
             return
         known.plan.session_ended(session.id)
+        known.dressed.pop(session.id, None)
         scope = known.scopes.pop(session.id, None)
         for report in report_of(scope) if scope is not None else ():
             session.note("fault.report", fault=report.rule.id, fired=report.fired, nearMiss=report.near_miss)

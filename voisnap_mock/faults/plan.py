@@ -161,12 +161,16 @@ class Scope:
 class FaultPlan:
     """The rules of one tenant.
 
+    Attributes:
+        version: another one whenever other rules are armed.
+
     Args:
         seed: of the draws.
         tenant: its id, for rules that ask for it.
     """
 
     def __init__(self, seed: int, *, tenant: str = "") -> None:
+        self.version = 0
         self._seed = seed
         self._tenant = tenant
         self._loaded = Faults()
@@ -435,6 +439,7 @@ class FaultPlan:
 
     def _changed(self) -> None:
         """What was found for crossings is no longer true."""
+        self.version += 1
         used: dict[str, list[Schedule]] = {}
         for schedule in self._schedules.values():
             for rule_id in dict.fromkeys(rule_id for phase in schedule.phases for rule_id in phase.use):

@@ -360,3 +360,9 @@ class Verdict:
     rule: FaultRule
     draw: int
     """A seed of this firing's own, for actions that draw (`Impair`, corruption)."""
+
+    @property
+    def message(self) -> str:
+        """What a client is told of a failure; whoever looks into its log sees at once that it was on purpose."""
+        given = self.rule.do.message if isinstance(self.rule.do, Fail) else None
+        return given or f"the fault {self.rule.id!r} of the mock"

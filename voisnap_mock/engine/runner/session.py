@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from typing import Any, Literal, Protocol, assert_never, cast
 
 from voisnap_mock.agents.script import AgentScript, EndReason
-from voisnap_mock.audio.frames import CALLER_FRAME_BYTES, Framer
+from voisnap_mock.audio.frames import CALLER_FRAME_BYTES, FRAME_SECONDS, Framer
 from voisnap_mock.clock import Clock, Timer
 from voisnap_mock.engine.events import (
     AbandonSynthesis,
@@ -37,6 +37,7 @@ from voisnap_mock.engine.events import (
     SessionId,
     SessionResumed,
     SessionStarted,
+    Sever,
     Started,
     Synthesize,
     TransferStarted,
@@ -44,6 +45,7 @@ from voisnap_mock.engine.events import (
     Word,
 )
 from voisnap_mock.engine.patience import DIGITS
+from voisnap_mock.engine.ports import Machine
 from voisnap_mock.engine.runner.hearing import EarQueue
 from voisnap_mock.engine.runner.pace import Input, Pace
 from voisnap_mock.engine.runner.voicing import VoiceDesk
@@ -100,22 +102,6 @@ class Tap(Protocol):
     def close(self) -> None:
         """The session is over and has journaled its last entry."""
         ...
-
-
-class Machine(Protocol):
-    """A `Call` or a `Chat`."""
-
-    @property
-    def is_over(self) -> bool: ...
-
-    @property
-    def turns(self) -> int: ...
-
-    def receive(self, given: Any, now: float) -> list[SessionEffect]: ...
-
-    def advance(self, now: float) -> list[SessionEffect]: ...
-
-    def next_deadline(self) -> Deadline | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +168,7 @@ class Session:
         # A heap: when, in which order they were asked for, and what.
         self._errands: list[tuple[float, int, Callable[[], None]]] = []
         self._last_errand = 0
+        self._frames_heard = self._frames_said = 0
         made = works(self)
         self._pace, self._ear, self._voice, self._tap = made.pace, made.ear, made.voice, made.tap
 
@@ -203,6 +190,20 @@ class Session:
     def turns(self) -> int:
         """Turns of the caller so far: final transcripts or chat messages, also those that failed."""
         return self._machine.turns
+
+    @property
+    def heard(self) -> float:
+        """Seconds of caller audio that have come in."""
+        return round(self._frames_heard * FRAME_SECONDS, DIGITS)
+
+    @property
+    def said(self) -> float:
+        """Seconds of agent audio that have gone out."""
+        return round(self._frames_said * FRAME_SECONDS, DIGITS)
+
+    def decorate(self, wrap: Callable[[Machine], Machine]) -> None:
+        """Put something round the session's machine, also in mid-call; nobody can take it away again."""
+        self._machine = wrap(self._machine)
 
     def receive(self, given: Input) -> None:
         """Hand in what the client did. Does not block.
@@ -352,10 +353,12 @@ class Session:
         while self._errands and self._errands[0][0] <= t:
             heappop(self._errands)[2]()
         machine = self._machine
-        if self._tap is not None and type(given) is AudioArrived:
-            self._tap.heard(given.pcm, t)
+        if type(given) is AudioArrived:
+            self._frames_heard += 1
+            if self._tap is not None:
+                self._tap.heard(given.pcm, t)
         for effect in machine.advance(t) if given is None else machine.receive(given, t):
-            if type(effect) is Emit:
+            if type(effect) is Emit and effect.is_shown:
                 self._emit(effect.event, t)
             else:
                 self._carry_out(effect, t)
@@ -380,7 +383,11 @@ class Session:
     def _carry_out(self, effect: SessionEffect, t: float) -> None:
         match effect:
             case Emit(event=event):
-                self._emit(event, t)
+                self._emit(event, t, is_shown=False)
+            case Sever(how=how):
+                self.note("connection.severed", how=how)
+                if self._outlet is not None:
+                    self._outlet.sever(how)
             case Note(kind=kind, details=details):
                 if kind == "script.wrong_turn":
                     _log.warning("session %s: %s", self.id, details["reason"], extra={"call_id": self.id})
@@ -397,12 +404,13 @@ class Session:
             case _:
                 assert_never(effect)
 
-    def _emit(self, event: SessionEvent, t: float) -> None:
+    def _emit(self, event: SessionEvent, t: float, *, is_shown: bool = True) -> None:
         # A new connection hears first that it has resumed the session, however long that takes.
         outlet = None if self._is_resuming else self._outlet
         if type(event) is AudioReady:
             # Not journaled, and not kept for later: fifty a second, and stale at once.
             if outlet is not None:
+                self._frames_said += 1
                 outlet.deliver(event)
                 if self._tap is not None:
                     self._tap.said(event.pcm, t)
@@ -410,6 +418,8 @@ class Session:
         if isinstance(event, SessionEnded):
             self.reason, self.duration = event.reason, event.duration
         self._write_event(event, t)
+        if not is_shown:
+            return
         if isinstance(event, SessionResumed | SessionEnded) and self._outlet is not None:
             self._is_resuming = False
             if isinstance(event, SessionResumed):

@@ -17,11 +17,11 @@ from voisnap_mock.clock import Clock
 from voisnap_mock.engine.call import Call
 from voisnap_mock.engine.chat import Chat
 from voisnap_mock.engine.events import HangupRequested, SessionEvent, SessionId
-from voisnap_mock.engine.ports import Endpointer
+from voisnap_mock.engine.ports import Endpointer, Machine
 from voisnap_mock.engine.runner.crew import Crew, ThreadCrew
 from voisnap_mock.engine.runner.hearing import EarQueue, Hearing
 from voisnap_mock.engine.runner.pace import Pace, RealPace
-from voisnap_mock.engine.runner.session import Channel, Machine, Outlet, Session, Tap, Works
+from voisnap_mock.engine.runner.session import Channel, Outlet, Session, Tap, Works
 from voisnap_mock.engine.runner.ticker import Ticker
 from voisnap_mock.engine.runner.virtual import VirtualPace
 from voisnap_mock.engine.runner.voicing import Prompts, Synthesizer, VoiceDesk
