@@ -89,7 +89,11 @@ FLOORS = (
         ),
         FRAMEWORKS | EDGE,
     ),
-    Floor(3, ("cloud", "control", "caller", "replay", "tracks", "faults.desk"), frozenset({"uvicorn"}) | EDGE),
+    Floor(
+        3,
+        ("cloud", "control", "caller", "sample_page", "replay", "tracks", "faults.desk"),
+        frozenset({"uvicorn"}) | EDGE,
+    ),
     Floor(
         4,
         # The tool that makes the built-in model is a command; the rest of `audio` does not know it.

@@ -61,6 +61,7 @@ def test_the_agents_file_of_the_working_directory_is_taken(tmp_path: Path) -> No
         ("host", "a b", "'a b' is not a host"),
         ("host", "http://x", "'http://x' is not a host"),
         ("clock", "fast", "'fast' is not a clock, expected one of real, 4x, virtual"),
+        ("no_ui", "maybe", "'maybe' is not a switch, expected one of 1, true, yes, on, 0, false, no, off"),
         ("idle_grace", "soon", "'soon' cannot be used, expected a time with its unit"),
         ("idle_grace", "-1s", "'-1s' cannot be used, expected a time with its unit"),
         ("log", "loud", "'loud' is not a log level, expected one of debug, info, warning, error"),

@@ -258,6 +258,7 @@ class App:
         from voisnap_mock.control.guard import Guard
         from voisnap_mock.control.routes import build_control
         from voisnap_mock.control.scope import Scope as ControlScope
+        from voisnap_mock.sample_page import build_sample_page
 
         return build_rest(
             door=self.door,
@@ -273,6 +274,7 @@ class App:
                 tokens=self.tokens,
             ),
             guard=Guard(self.settings.host, token=self.settings.control_token).refusal,
+            page=None if self.settings.no_ui else build_sample_page(),
         )
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -295,6 +297,7 @@ class App:
                 "chat": ws + CHAT_PATH,
                 "webrtc": ws + WEBRTC_PATH,
                 "control": f"{http}/__voisnap",
+                "page": None if self.settings.no_ui else f"{http}/",
             },
             "tenants": list(self.tenants.ids),
             "uptimeSeconds": round(self.clock.monotonic() - self._started_at, 3),

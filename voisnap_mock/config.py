@@ -29,6 +29,7 @@ CallClock = Literal["real", "4x", "virtual"]
 _CALL_CLOCKS: tuple[CallClock, ...] = ("real", "4x", "virtual")
 LogLevel = Literal["debug", "info", "warning", "error"]
 Choice = TypeVar("Choice", bound=str)
+_SWITCHES = ("1", "true", "yes", "on", "0", "false", "no", "off")
 _LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
 
 
@@ -46,6 +47,7 @@ class Settings:
         clock: what moves call time: the wall clock, four times as fast, or the caller's audio.
         idle_grace: seconds of real time that a virtual clock waits for an idle caller; None is the agent's own.
         record: the folder that gets a folder for each call; None records nothing.
+        no_ui: do without the sample page.
         log: how much is logged.
         control_token: what the control API wants as Bearer; None is nothing.
         origins: for settings that were given, by what: `--port`, `VOISNAP_MOCK_PORT`.
@@ -60,6 +62,7 @@ class Settings:
     clock: CallClock = "real"
     idle_grace: float | None = None
     record: Path | None = None
+    no_ui: bool = False
     log: LogLevel = "warning"
     control_token: str | None = field(default=None, repr=False)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -167,6 +170,12 @@ def _idle_grace(origin: str, value: object, folder: Path) -> float:
         raise ConfigError(f"{origin}: {value!r} cannot be used, {error}") from None
 
 
+def _switch(origin: str, value: object, folder: Path) -> bool:
+    if isinstance(value, bool):
+        return value
+    return _one_of(origin, value, "switch", _SWITCHES) in ("1", "true", "yes", "on")
+
+
 def _log(origin: str, value: object, folder: Path) -> LogLevel:
     return _one_of(origin, value, "log level", _LOG_LEVELS)
 
@@ -194,6 +203,7 @@ _PARSERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "clock": _clock,
     "idle_grace": _idle_grace,
     "record": _path,
+    "no_ui": _switch,
     "log": _log,
     "control_token": _control_token,
 }

@@ -293,7 +293,7 @@ async def test_rs256_publishes_the_key_of_its_tokens(make_server: ServerFactory)
 @pytest.mark.parametrize(
     ("method", "path", "status", "slug", "says"),
     [
-        ("GET", "/", 404, "not-found", "GET /: voisnap-mock has no such resource"),
+        ("GET", "/api", 404, "not-found", "GET /api: voisnap-mock has no such resource"),
         ("GET", "/api/v1/conversations", 404, "not-found", "GET /api/v1/conversations"),
         ("DELETE", "/api/v1/agents", 405, "method-not-allowed", "takes GET"),
         ("GET", "/api/v1/auth/login", 405, "method-not-allowed", "takes POST"),

@@ -161,6 +161,7 @@ def serve(
         Path | None,
         typer.Option(metavar="DIR", help="Record every call in a folder of its own here.", show_default=False),
     ] = None,
+    no_ui: Annotated[bool | None, typer.Option("--no-ui", help="Serve no sample page.", show_default=False)] = None,
     log: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="warning")] = None,
 ) -> None:
     """Serve until stopped.
@@ -180,6 +181,7 @@ def serve(
             "clock": clock,
             "idle_grace": idle_grace,
             "record": record,
+            "no_ui": no_ui,
             "log": log,
         }
     )

@@ -48,9 +48,12 @@ def _start_lines(server: Server) -> Iterator[tuple[str | Span, ...]]:
     urls = app.info()["urls"]
     yield Span(f"voisnap-mock {__version__}", "bold"), Span("  offline stand-in for the Voisnap API", "dim")
     yield ()
+    if urls["page"]:
+        yield _label("Page"), urls["page"], Span("  talk to the agents in a browser", "dim")
     yield _label("REST"), urls["api"]
     yield _label("Voice"), urls["voice"], Span("?agentId=...&access_token=...", "dim")
     yield _label("Chat"), urls["chat"], Span("?agentId=...&access_token=...", "dim")
+    yield _label("WebRTC"), urls["webrtc"], Span("?sessionToken=...&access_token=...", "dim")
     yield _label("Control"), urls["control"]
     yield _label("Login"), *_login(file)
     yield _label("Hears"), app.ears.describe()

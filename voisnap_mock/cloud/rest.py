@@ -64,18 +64,22 @@ def build_rest(
     webrtc: WebRtcSessions,
     control: APIRouter,
     guard: Callable[[str, Iterable[tuple[bytes, bytes]]], ProblemDetails | None],
+    page: APIRouter | None = None,
 ) -> ASGIApp:
     """The application with all routes, the error answers, and CORS for browsers.
 
     Args:
         on_error: told of an exception that nobody expected, with method and path; the client gets a 500 that shows
             nothing of it.
+        page: the routes of the sample page, when there is to be one.
         control: the mock's own routes. Scripts of other origins cannot read them.
         guard: gets method and headers of every request to them, and says what to answer it instead, if anything.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, strict_content_type=False)
     app.include_router(_routes(door, clock, webrtc))
     app.include_router(control)
+    if page is not None:
+        app.include_router(page)
 
     def answer(problem: ProblemDetails) -> Response:
         return Response(problem.body(new_trace_id()), problem.status, problem.all_headers(), CONTENT_TYPE)
