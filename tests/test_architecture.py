@@ -91,7 +91,19 @@ FLOORS = (
     ),
     Floor(
         3,
-        ("cloud", "control", "caller", "sample_page", "replay", "tracks", "faults.desk"),
+        (
+            "cloud",
+            "control",
+            "caller",
+            "sample_page",
+            "replay",
+            "tracks",
+            "faults.desk",
+            "faults.gate",
+            "faults.http",
+            "faults.own",
+            "faults.wire",
+        ),
         frozenset({"uvicorn"}) | EDGE,
     ),
     Floor(

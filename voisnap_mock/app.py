@@ -30,6 +30,9 @@ from voisnap_mock.cloud.webrtc_sessions import WebRtcDoor, WebRtcSessions
 from voisnap_mock.config import AgentsSource, Settings
 from voisnap_mock.errors import ConfigError, ModelError
 from voisnap_mock.faults.desk import FaultDesk
+from voisnap_mock.faults.gate import FaultGate
+from voisnap_mock.faults.http import FaultyDoor, FaultyRest
+from voisnap_mock.faults.wire import Wires
 from voisnap_mock.ids import IdSource
 from voisnap_mock.recordings import Recorder, Utterances
 from voisnap_mock.signalr import HubEndpoint, HubOptions
@@ -140,15 +143,22 @@ class App:
         self._webrtc_hub = WebRtcHub(self.clock, self._new_peer)
         self._hubs: tuple[SessionHub, ...] = (VoiceHub(self.clock), ChatHub(self.clock), self._webrtc_hub)
         options = _hub_options(loaded)
+        gate = FaultGate(self.faults, self.clock)
+        self._faulty_rest = FaultyRest(self.faults, self.clock, door=self.door, new_trace_id=self._new_trace_id)
+        for hub in self._hubs:
+            hub.gate = gate
         self.endpoints = tuple(
             HubEndpoint(
                 hub,
                 path=path,
-                authenticate=door.authenticate,
+                authenticate=FaultyDoor(
+                    door, self.faults, self.clock, channel=hub.channel, new_trace_id=self._new_trace_id
+                ).authenticate,
                 clock=self.clock,
                 options=options,
                 new_connection_id=self._connection_ids.connection_id,
                 notify=hub.notify,
+                on_made=Wires(self.faults, self.clock, hub.channel).made,
             )
             for hub, path, door in zip(
                 self._hubs, (VOICE_PATH, CHAT_PATH, WEBRTC_PATH), (hub_door, hub_door, webrtc_door), strict=True
@@ -237,7 +247,10 @@ class App:
             case "http":
                 rest = self._rest or await self._make_rest()
                 try:
-                    await rest(scope, receive, send)
+                    if self._faulty_rest.concerns(scope):
+                        await self._faulty_rest(rest, scope, receive, send)
+                    else:
+                        await rest(scope, receive, send)
                 except Exception:  # noqa: BLE001 - the outermost frame of a request: it is answered and noted already
                     _log.debug("%s %s failed", scope["method"], scope["path"], exc_info=True)
             case "websocket":

@@ -302,8 +302,12 @@ SHARES = st.integers(0, 1000).map(lambda n: n / 1000)
 TEXTS = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=12)
 
 
+def framings_at(name: str) -> list[Framing]:
+    return [how for how in Framing if how is not Framing.MISSING_COMPLETION or name.startswith("method.")]
+
+
 def actions_at(point: str, kinds: tuple[type[Action], ...]) -> st.SearchStrategy[Action]:
-    text_only = point in ("stt", "llm", "tts", "sdp")
+    text_only = point in ("stt", "llm", "tts", "sdp", "ice")
     made: dict[type[Action], st.SearchStrategy[Action]] = {
         Fail: st.builds(Fail, st.sampled_from(list(CODES)), st.none() | TEXTS, st.none() | st.booleans()),
         Answer: st.builds(Answer, st.integers(400, 599), st.none() | SECONDS),
@@ -317,7 +321,7 @@ def actions_at(point: str, kinds: tuple[type[Action], ...]) -> st.SearchStrategy
             reorder=SHARES,
             drift_ppm=st.integers(-500, 500).map(float),
         ),
-        Frames: st.builds(Frames, st.sampled_from(Framing)),
+        Frames: st.builds(Frames, st.sampled_from(framings_at(point))),
         Slow: st.builds(Slow, SECONDS),
         Silence: st.just(Silence()),
         Replace: st.builds(Replace, TEXTS if text_only else TEXTS | st.integers() | st.lists(st.booleans())),

@@ -310,6 +310,7 @@ class Fidelity:
     on_token_expiry: Literal["ignore", "error"] = "ignore"
     chat_chunks: Literal["cumulative", "delta", "off"] = "cumulative"
     resume_window: float = 30.0
+    mock_in_metadata: Literal["allow", "forbid"] = "allow"
 
 
 @dataclass(frozen=True, slots=True)

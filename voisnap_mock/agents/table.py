@@ -214,6 +214,7 @@ FIDELITY = Record(
         Key("on_token_expiry", Choice(("ignore", "error")), "a token that expires in mid-session (ignore)"),
         Key("chat_chunks", Choice(("cumulative", "delta", "off")), "how a chat reply is cut (cumulative)"),
         Key("resume_window", Duration("0s", "1d"), "real time that a dropped session waits for its client (30s)"),
+        Key("mock_in_metadata", Choice(("allow", "forbid")), "faults in a connection's metadata, as $mock (allow)"),
     ),
     script.Fidelity,
 )

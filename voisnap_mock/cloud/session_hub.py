@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from voisnap_mock.clock import Clock, Timer
 from voisnap_mock.cloud.door import Admission, Door, refusal
@@ -76,6 +76,7 @@ class Visit:
     Attributes:
         admission: None when the credential failed and `fidelity.auth_failure` is `error_event`; `refused` says why.
         variables: what templates of the agent's script may use.
+        extra: what somebody in front of the door has noted.
     """
 
     admission: Admission | None
@@ -83,6 +84,7 @@ class Visit:
     session_id: str | None = None
     variables: Mapping[str, object] = field(default_factory=dict)
     refused: str = ""
+    extra: object = None
 
 
 class HubDoor:
@@ -235,10 +237,25 @@ class HubOutlet:
                 timer.cancel()
 
 
+class Gate(Protocol):
+    """What may stand between the connections of a hub and their sessions."""
+
+    def admit(self, hub: SessionHub, connection: HubContext) -> Awaitable[bool] | None:
+        """Whether a connection gets, or gets back, its session; None is yes at once. Who says no tells the client."""
+        ...
+
+    def opened(self, connection: HubContext, session: Session) -> None:
+        """The session is there and has not begun."""
+        ...
+
+
 class SessionHub(Hub):
     """A hub on which each connection has one session with an agent.
 
     Subclasses add the methods that clients call, and say which kind of session it is.
+
+    Attributes:
+        gate: asked before a connection gets its session.
     """
 
     channel: ClassVar[Channel]
@@ -247,6 +264,7 @@ class SessionHub(Hub):
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.gate: Gate | None = None
         self._connections: dict[str, HubContext] = {}
 
     def open_session(self, tenant: Tenant, agent: Agent, visit: Visit, outlet: HubOutlet) -> Session:
@@ -268,7 +286,7 @@ class SessionHub(Hub):
         connection.items["outlet"] = outlet
         self._connections[connection.connection_id] = connection
         if visit.admission is None:
-            self._turn_away(connection, AUTH_FAILED, visit.refused)
+            self.turn_away(connection, AUTH_FAILED, visit.refused)
             return
         tenant = visit.admission.tenant
         tenant.journal.append(
@@ -282,6 +300,8 @@ class SessionHub(Hub):
             # `id` is the connection token, a secret too.
             query={name: value for name, value in connection.request.query.items() if name != "id"},
         )
+        if self.gate is not None and (admitted := self.gate.admit(self, connection)) is not None and not await admitted:
+            return
         if visit.session_id is not None:
             self._resume(connection, tenant, visit, visit.session_id, outlet)
         else:
@@ -380,31 +400,33 @@ class SessionHub(Hub):
     def _open(self, connection: HubContext, tenant: Tenant, visit: Visit, outlet: HubOutlet) -> None:
         known = ", ".join(tenant.agents) or "none"
         if visit.agent_id is None:
-            self._turn_away(
+            self.turn_away(
                 connection, AGENT_NOT_FOUND, f"the query names no agent: agentId is expected, one of {known}"
             )
             return
         agent = tenant.agents.get(visit.agent_id)
         if agent is None:
-            self._turn_away(
+            self.turn_away(
                 connection, AGENT_NOT_FOUND, f"Agent {visit.agent_id[:80]!r} does not exist; this server has {known}"
             )
             return
         if not agent.script.active:
-            self._turn_away(connection, AGENT_INACTIVE, f"Agent {visit.agent_id!r} is not active")
+            self.turn_away(connection, AGENT_INACTIVE, f"Agent {visit.agent_id!r} is not active")
             return
         try:
             session = self.open_session(tenant, agent, visit, outlet)
         except SessionLimitReached as error:
-            self._turn_away(connection, SESSION_LIMIT_REACHED, str(error))
+            self.turn_away(connection, SESSION_LIMIT_REACHED, str(error))
             return
         outlet.attach(session)
+        if self.gate is not None:
+            self.gate.opened(connection, session)
         session.receive(self.started)
 
     def _resume(self, connection: HubContext, tenant: Tenant, visit: Visit, session_id: str, outlet: HubOutlet) -> None:
         live = tenant.sessions.get(session_id)
         if live is not None and visit.agent_id not in (None, live.script.id):
-            self._turn_away(
+            self.turn_away(
                 connection,
                 RECONNECT_FAILED,
                 f"session {session_id[:80]!r} is with agent {live.script.id!r}, "
@@ -418,12 +440,13 @@ class SessionHub(Hub):
             resumption = tenant.sessions.resume(session_id, tenant_id=tenant.id, channel=self.channel, outlet=outlet)
         except ResumeRefused as error:
             outlet.session = None
-            self._turn_away(connection, RECONNECT_FAILED, str(error))
+            self.turn_away(connection, RECONNECT_FAILED, str(error))
             return
         if isinstance(resumption.displaced, HubOutlet):
             resumption.displaced.displace()
 
-    def _turn_away(self, connection: HubContext, code: str, message: str) -> None:
+    def turn_away(self, connection: HubContext, code: str, message: str) -> None:
+        """Refuse a connection its session: `Error`, then a Close that forbids to come back."""
         visit = visit_of(connection)
         if visit.admission is not None:
             visit.admission.tenant.journal.append(

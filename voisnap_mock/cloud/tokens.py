@@ -229,7 +229,7 @@ class TokenAuthority:
         Raises:
             TokenRefused: if there is no such user, or the password is another one.
         """
-        user = self._user(email)
+        user = self.user(email)
         if not _same(password, user.password if user else "") or user is None:
             raise TokenRefused(
                 Check.PASSWORD,
@@ -292,7 +292,7 @@ class TokenAuthority:
                 f"refreshToken expired at {iso_timestamp(grant.expires_at)}: log in again",
                 reason=f"auth.refresh_ttl: {self._auth.refresh_ttl:g}s",
             )
-        user = self._user(grant.login.email)
+        user = self.user(grant.login.email)
         if user is None:
             raise TokenRefused(Check.REFRESH_TOKEN, "the user of refreshToken is no longer in the agents file")
         grant.is_used = True
@@ -446,14 +446,15 @@ class TokenAuthority:
 
     def user_of(self, identity: Identity) -> User:
         """The user behind `identity`; one that no file knows is made from the token's claims."""
-        known = self._user(identity.email)
+        known = self.user(identity.email)
         if known is not None:
             return known
         return User(identity.email, "", first_name="", last_name="", role=identity.role, tenant=identity.tenant_id)
 
     # --- inside -------------------------------------------------------------------------------------------------
 
-    def _user(self, email: str) -> User | None:
+    def user(self, email: str) -> User | None:
+        """Who logs in with this email; None when there is nobody."""
         wanted = email.strip().casefold()
         known = next((user for user in self._auth.users if user.email.casefold() == wanted), None)
         return known or self._enrolled.get(wanted)

@@ -5,7 +5,7 @@ Everything is called on the server's loop. What fires at a seam is decided by th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from voisnap_mock.agents.script import AgentsFile
@@ -40,6 +40,8 @@ class FaultDesk:
         self._clock = clock
         self._began = clock.monotonic()
         self._tenants: dict[str, _Tenant] = {}
+        self.on_armed: list[Callable[[str], None]] = []
+        """Told of a tenant for which rules were armed."""
 
     # --- Tenants --------------------------------------------------------------------------------------------------
 
@@ -58,7 +60,7 @@ class FaultDesk:
         faults = file.sections.get("faults", ())
         schedules = file.sections.get("schedules", ())
         self._plan(tenant_id).load(Faults(faults, schedules, file.sections.get("faults_seed")))
-        self._dress_all(tenant_id)
+        self._rules_changed(tenant_id)
 
     # --- For those who arm ----------------------------------------------------------------------------------------
 
@@ -82,7 +84,7 @@ class FaultDesk:
         """
         rules = self._plan(tenant_id).arm(faults)
         self._note_armed(tenant_id, rules)
-        self._dress_all(tenant_id)
+        self._rules_changed(tenant_id)
         return rules
 
     def replace(self, tenant_id: str, faults: Faults) -> tuple[FaultRule, ...]:
@@ -94,7 +96,7 @@ class FaultDesk:
         rules = self._plan(tenant_id).replace(faults)
         self._note(tenant_id, "fault.cleared")
         self._note_armed(tenant_id, rules)
-        self._dress_all(tenant_id)
+        self._rules_changed(tenant_id)
         return rules
 
     def disarm(self, tenant_id: str, rule_id: str) -> FaultRule:
@@ -107,7 +109,7 @@ class FaultDesk:
         """Back to the rules of the agents file, with fresh counters; no schedule runs."""
         self._plan(tenant_id).reset()
         self._note(tenant_id, "fault.reset")
-        self._dress_all(tenant_id)
+        self._rules_changed(tenant_id)
 
     def report(self, tenant_id: str) -> tuple[RuleReport, ...]:
         """What became of each rule."""
@@ -153,11 +155,21 @@ class FaultDesk:
         known = self._tenants.get(tenant_id)
         return known is not None and known.plan.watches(point, agent=agent, scope=scope)
 
+    def touches(self, tenant_id: str | None, points: Collection[str], *, scope: Scope | None = None) -> bool:
+        """Whether a rule is armed for one of these rows of the table of points; without a tenant: for any tenant."""
+        tenants = self._tenants.values() if tenant_id is None else [self._tenants[tenant_id]]
+        return any(known.plan.touches(points, scope=scope) for known in tenants)
+
     def scope(self, tenant_id: str, faults: Faults) -> Scope:
         """Rules that are for one connection and its session alone; `attach` gives them to the session."""
         scope = self._plan(tenant_id).scope(faults.rules)
         self._note_armed(tenant_id, [report.rule for report in report_of(scope)])
         return scope
+
+    def close_scope(self, tenant_id: str, scope: Scope) -> None:
+        """What the rules were for is over, and has had no session: note what became of them."""
+        for report in report_of(scope):
+            self._note(tenant_id, "fault.report", fault=report.rule.id, fired=report.fired, nearMiss=report.near_miss)
 
     def attach(self, session: Session, scope: Scope) -> None:
         """Let these rules count in this session too; before it starts."""
@@ -258,6 +270,11 @@ class FaultDesk:
 
     def _plan(self, tenant_id: str) -> FaultPlan:
         return self._known(tenant_id).plan
+
+    def _rules_changed(self, tenant_id: str) -> None:
+        self._dress_all(tenant_id)
+        for follower in self.on_armed:
+            follower(tenant_id)
 
     def _note(self, tenant_id: str, kind: str, **details: Any) -> None:
         self._known(tenant_id).tenant.journal.append(kind, tenant_id=tenant_id, **details)

@@ -12,7 +12,7 @@ the number of the match in it. Nothing else goes in, so neither speed nor chunki
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from hashlib import blake2b
@@ -20,7 +20,7 @@ from typing import Literal
 
 from voisnap_mock.errors import FaultConflict, FaultUnknown
 from voisnap_mock.faults.draws import draw, mix
-from voisnap_mock.faults.rules import Crossing, FaultRule, Faults, Phase, Schedule, Verdict
+from voisnap_mock.faults.rules import Crossing, FaultRule, Faults, Phase, Schedule, Verdict, family
 from voisnap_mock.faults.token import text_to_token
 from voisnap_mock.faults.writing import write_faults
 
@@ -178,6 +178,7 @@ class FaultPlan:
         self._armed: list[_Armed] = []
         self._by_point: dict[str, list[_Armed]] = {}
         self._patterns: list[_Armed] = []
+        self._rows: frozenset[str] = frozenset()
         self._places: dict[_Armed, int] = {}
         self._schedules: dict[str, Schedule] = {}
         self._started: dict[str, float] = {}
@@ -312,6 +313,11 @@ class FaultPlan:
             one.crosses(point) and not one.is_spent and (agent is None or one.rule.when.agent in (None, agent))
             for one in rules
         )
+
+    def touches(self, points: Collection[str], *, scope: Scope | None = None) -> bool:
+        """Whether a rule is armed for one of these rows of the table of points, by their names there."""
+        own = () if scope is None else scope.armed
+        return not self._rows.isdisjoint(points) or any(row in points for armed in own for row in _rows(armed.rule))
 
     def decide(self, crossing: Crossing, scope: Scope | None = None) -> tuple[Verdict, ...]:
         """The rules that fire at this crossing, in the order in which they are to be carried out."""
@@ -455,10 +461,15 @@ class FaultPlan:
             else:
                 for point in armed.rule.at:
                     self._by_point.setdefault(point, []).append(armed)
+        self._rows = frozenset(row for armed in (*self._standing, *self._armed) for row in _rows(armed.rule))
         self._candidates.clear()
         for counts in self._counts.values():
             for gone in [armed for armed in counts if armed.base is not None and armed not in self._places]:
                 del counts[gone]
+
+
+def _rows(rule: FaultRule) -> tuple[str, ...]:
+    return tuple(row.name for point in rule.at if (row := family(point)) is not None)
 
 
 def report_of(scope: Scope) -> tuple[RuleReport, ...]:

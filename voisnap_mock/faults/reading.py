@@ -293,9 +293,15 @@ def _check_rule(whole: Whole) -> Iterator[Problem]:
             yield whole.problem("do", f'"{KEYS[type(action)]}" is not possible at {point}; possible are {possible}')
         yield from _impossible(whole, point, when)
     if isinstance(action, Replace) and not isinstance(action.value, str):
-        texts = [point for point in at if point in ("stt", "llm", "tts", "sdp")]
+        texts = [point for point in at if point in ("stt", "llm", "tts", "sdp", "ice")]
         if texts:
             yield whole.problem("do", f'"replace" is a text at {texts[0]}')
+    if action == Frames(Framing.MISSING_COMPLETION):
+        for point in at:
+            if not point.startswith("method."):
+                yield whole.problem(
+                    "do", f'"missing_completion" is for the answer to a call, at method.<Name>, not {point}'
+                )
 
 
 def _impossible(whole: Whole, point: str, when: When) -> Iterator[Problem]:

@@ -78,12 +78,14 @@ class Negotiated:
 
     Attributes:
         expires: when the promise ends.
+        user: what the authenticator returned.
         stateful: client and server agreed on stateful reconnect.
         early: data that was posted before there was a transport.
     """
 
     connection_id: str
     expires: float
+    user: object = None
     stateful: bool = False
     early: bytes = b""
 
@@ -256,7 +258,9 @@ class HubEndpoint:
             await sever_request(severed.how, receive, send)
             return None
         if part == "negotiate":
-            return await self._passed(self._negotiate(request)) if request.method == "POST" else METHOD_NOT_ALLOWED
+            return (
+                await self._passed(self._negotiate(request, user)) if request.method == "POST" else METHOD_NOT_ALLOWED
+            )
         match request.method:
             case "GET" if "text/event-stream" in (request.headers.get("accept") or ""):
                 return await self._event_stream(request, user, receive, send)
@@ -344,7 +348,7 @@ class HubEndpoint:
         cross(self._host.interceptors, Seam.NEGOTIATE, None, answer, deliver)
         return await passed
 
-    def _negotiate(self, request: ConnectionRequest) -> HttpAnswer:
+    def _negotiate(self, request: ConnectionRequest, user: object) -> HttpAnswer:
         asked = read_negotiate(request.query)
         match asked:
             case NegotiateRefused():
@@ -357,7 +361,7 @@ class HubEndpoint:
                     connection_id = token
                 stateful = asked.stateful_reconnect and self.options.stateful_reconnect
                 expires = self._clock.monotonic() + self.options.negotiation_timeout
-                self._negotiated[token] = Negotiated(connection_id, expires, stateful)
+                self._negotiated[token] = Negotiated(connection_id, expires, user, stateful)
                 if self._expiry_at is None or self._expiry_at.subject is None:
                     self._expiry_at = self._timetable.call_at(expires, self._expiry)
                 self._notify(Notice(NoticeKind.NEGOTIATED, connection_id, f"version {asked.version}"))
@@ -475,6 +479,7 @@ class HubEndpoint:
             stateful=negotiated.stateful and transport is Transport.WEB_SOCKETS,
         )
         self._live[live.token] = live
+        live.context.negotiated = negotiated.user
         if self._on_made is not None:
             self._on_made(live.context)
         if negotiated.early:

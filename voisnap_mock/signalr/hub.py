@@ -125,15 +125,17 @@ class HubContext:
         connection_id: public; other clients may be shown it.
         user: whatever the authenticator returned.
         request: the HTTP request that opened the transport.
+        negotiated: what the authenticator returned at negotiate; None when there was none.
         items: the hub's own notes on this connection.
     """
 
-    __slots__ = ("__weakref__", "_owner", "connection_id", "items", "request", "user")
+    __slots__ = ("__weakref__", "_owner", "connection_id", "items", "negotiated", "request", "user")
 
     def __init__(self, connection_id: str, user: object, request: ConnectionRequest, owner: _Owner) -> None:
         self.connection_id = connection_id
         self.user = user
         self.request = request
+        self.negotiated: object = None
         self.items: dict[str, object] = {}
         self._owner = owner
 
