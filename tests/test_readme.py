@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from typer.main import get_command
 
+from voisnap_mock import AsyncMockCall, Mock, MockCall, pytest_plugin
 from voisnap_mock.agents.builtin import builtin_agents
 from voisnap_mock.agents.reading import agents_schema, parse_agents
 from voisnap_mock.audio.marking import caller_speech
@@ -122,6 +123,30 @@ def test_every_command_and_every_flag_of_serve_is_in_it() -> None:
     assert [name for name in commands if f"| `{name}" not in README] == []
     flags = [option for parameter in commands["serve"].params for option in parameter.opts if option.startswith("--")]
     assert [flag for flag in flags if flag not in README and flag != "--help"] == []
+
+
+def test_everything_a_test_can_do_is_in_it() -> None:
+    section = README[README.index("## In your tests") : README.index("## agents.yaml")]
+    section = re.sub(r"```.*?```", "", section, flags=re.DOTALL)
+    told = set(re.findall(r"\b\w+\b", " ".join(re.findall(r"`([^`]+)`", section))))
+    for kind in (Mock, MockCall):
+        assert [name for name in dir(kind) if not name.startswith("_") and name not in told] == []
+    assert {name for name in dir(MockCall) if not name.startswith("_")} == {
+        name for name in dir(AsyncMockCall) if not name.startswith("_")
+    }
+    fixtures = [
+        name for name, value in vars(pytest_plugin).items() if type(value).__name__ == "FixtureFunctionDefinition"
+    ]
+    assert fixtures
+    assert [name for name in fixtures if f"| `{name}` |" not in section] == []
+    parser = pytest.Parser(_ispytest=True)
+    pytest_plugin.pytest_addoption(parser)
+    options = [name for option in parser.getgroup("voisnap").options for name in option.names()]
+    assert [option for option in options if option not in section] == []
+    keys = {name for name, _, _ in pytest_plugin._INI}
+    assert keys - {"voisnap_agents", "voisnap_patience"} <= {
+        name.removeprefix("--").replace("-", "_") for name in options
+    }
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(#([a-z0-9-]+)\)", README))))

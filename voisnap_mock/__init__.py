@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from voisnap_mock.errors import (
         AgentsFileError,
         ConfigError,
+        ExpectationFailed,
         FaultsError,
+        MisuseError,
         ModelError,
         PortTaken,
         VoisnapMockError,
     )
     from voisnap_mock.journal import JournalEntry, JournalFilter
+    from voisnap_mock.mock import CallLeftOpen, Mock
+    from voisnap_mock.mock_calls import AsyncMockCall, MockCall
     from voisnap_mock.server import MockServer
 
 __version__ = "0.1.0"
@@ -32,11 +36,17 @@ __version__ = "0.1.0"
 __all__ = [
     "AgentsFile",
     "AgentsFileError",
+    "AsyncMockCall",
+    "CallLeftOpen",
     "ConfigError",
+    "ExpectationFailed",
     "FaultsError",
     "JournalEntry",
     "JournalFilter",
     "ManualClock",
+    "MisuseError",
+    "Mock",
+    "MockCall",
     "MockServer",
     "ModelError",
     "PortTaken",
@@ -51,11 +61,17 @@ __all__ = [
 _HOMES = {
     "AgentsFile": "agents.script",
     "AgentsFileError": "errors",
+    "AsyncMockCall": "mock_calls",
+    "CallLeftOpen": "mock",
     "ConfigError": "errors",
+    "ExpectationFailed": "errors",
     "FaultsError": "errors",
     "JournalEntry": "journal",
     "JournalFilter": "journal",
     "ManualClock": "clock",
+    "MisuseError": "errors",
+    "Mock": "mock",
+    "MockCall": "mock_calls",
     "MockServer": "server",
     "ModelError": "errors",
     "PortTaken": "errors",

@@ -14,6 +14,7 @@ from voisnap_mock import __version__
 from voisnap_mock.agents.script import AgentsFile
 from voisnap_mock.audio.installed_models import newest_model
 from voisnap_mock.audio.known_recordings import IndexNews, RecordingIndex
+from voisnap_mock.audio.marking import CallerVoice
 from voisnap_mock.audio.stt import Ears
 from voisnap_mock.audio.tts import LocalSynthesizer
 from voisnap_mock.cache import MODELS, UTTERANCES, cache_folder
@@ -118,6 +119,7 @@ class App:
             on_learnt=lambda words: self._on_loop(lambda: self._note_words(words)),
         )
         self.synthesizer = LocalSynthesizer()
+        self.caller_voice = CallerVoice(self.synthesizer)
         loaded = file if file is not None else self._source.load()
         self.ears.check(loaded.agents.values())
         self.tokens = TokenAuthority(loaded.auth)

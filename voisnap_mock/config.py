@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from voisnap_mock.agents import reading
 from voisnap_mock.agents.builtin import builtin_agents
@@ -208,6 +209,21 @@ _PARSERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "control_token": _control_token,
 }
 assert _PARSERS.keys() == {setting.name for setting in fields(Settings)} - {"origins"}
+
+
+# --- clients ------------------------------------------------------------------------------------------------------
+
+
+def client_variables(base_url: str, *, api_key: str, email: str, password: str, access_token: str) -> dict[str, str]:
+    """The environment variables that point a client at a server, by name."""
+    return {
+        "VOISNAP_EMULATOR_HOST": urlsplit(base_url).netloc,
+        "VOISNAP_BASE_URL": base_url,
+        "VOISNAP_API_KEY": api_key,
+        "VOISNAP_EMAIL": email,
+        "VOISNAP_PASSWORD": password,
+        "VOISNAP_ACCESS_TOKEN": access_token,
+    }
 
 
 # --- agents ------------------------------------------------------------------------------------------------------

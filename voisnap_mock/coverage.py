@@ -46,7 +46,7 @@ END_REASONS = (
 TRANSPORTS = ("WebSockets", "ServerSentEvents", "LongPolling", "json", "messagepack")
 
 # Which hub events the client was sent for an entry of this kind.
-_EVENTS_OF: Mapping[str, tuple[str, ...]] = {
+EVENTS_OF: Mapping[str, tuple[str, ...]] = {
     "session.started": ("SessionStarted",),
     "session.resumed": ("Reconnected",),
     "session.failed": ("Error",),
@@ -109,7 +109,7 @@ class Coverage:
             self._methods[f"{self._channel(entry)}.SendAudioAsync"] += 1
         if kind in ("session.failed", "connection.turned_away"):
             self._errors[str(details.get("code"))] += 1
-        for event in _EVENTS_OF.get(kind, ()):
+        for event in EVENTS_OF.get(kind, ()):
             self._events[f"{self._channel(entry)}.{event}"] += 1
         if kind == "session.ended":
             self._ends[str(details["reason"])] += 1

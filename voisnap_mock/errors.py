@@ -13,6 +13,8 @@
     ├── ClockError             a call's clock cannot be moved like that
     ├── FaultConflict          a fault is armed already under this id
     ├── FaultUnknown           no fault or schedule has this name
+    ├── ExpectationFailed      a test expected something else; an AssertionError too
+    ├── MisuseError            a test uses the mock in a way that cannot work
     └── SpeechError            speech could not be synthesised
         └── NoVoice            there is no synthesiser on this machine
 
@@ -87,6 +89,14 @@ class ExtraMissing(VoisnapMockError):
 
 class ClockError(VoisnapMockError):
     """A call's clock was asked for something it cannot do; the text says what it can."""
+
+
+class ExpectationFailed(VoisnapMockError, AssertionError):
+    """What a test expected did not happen; the text says what did, with the story of the call."""
+
+
+class MisuseError(VoisnapMockError):
+    """A test uses the mock in a way that cannot work; the text says what to do instead."""
 
 
 class SpeechError(VoisnapMockError):

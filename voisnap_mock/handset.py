@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,6 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from voisnap_mock.agents.script import DEFAULT_TENANT, User
 from voisnap_mock.app import App
 from voisnap_mock.audio.frames import CALLER_FRAME_BYTES, CALLER_RATE, FRAME_SECONDS, read_wav, resample
-from voisnap_mock.audio.marking import caller_speech
 from voisnap_mock.caller import (
     CallerEvent,
     CallRefused,
@@ -95,6 +95,8 @@ class AsyncParty(Generic[Line_]):
         self._agent_id = agent_id
         self._metadata = metadata
         self._tenant_id = tenant
+        # Kept when the server forgets it: what was can still be told.
+        self._known_tenant: Tenant | None = None
         self._line: Line_ | None = None
         self._session: Session | None = None
         self._said: list[tuple[str, str]] = []
@@ -209,10 +211,11 @@ class AsyncParty(Generic[Line_]):
 
     @property
     def _tenant(self) -> Tenant:
-        tenant = self._app.tenants.get(self._tenant_id)
-        if tenant is None:
+        if self._known_tenant is None:
+            self._known_tenant = self._app.tenants.get(self._tenant_id)
+        if self._known_tenant is None:
             raise CallRefused(f"tenant {self._tenant_id!r} is not known; there are {', '.join(self._app.tenants.ids)}")
-        return tenant
+        return self._known_tenant
 
     @property
     def _own_line(self) -> Line_:
@@ -345,7 +348,7 @@ class AsyncHandset(AsyncParty[VoiceCaller]):
         )
 
     async def _speech(self, text: str) -> bytes:
-        return await asyncio.to_thread(caller_speech, text, self._voice)
+        return await self._app.caller_voice.speak(text, self._voice)
 
     async def _utter(self, pcm: bytes) -> None:
         line = self._open_line
@@ -382,19 +385,47 @@ def _caller_audio(wav: Path) -> bytes:
 
 
 class Loop(Protocol):
-    """Runs the coroutines of a handset: a server in a thread of its own."""
+    """Runs coroutines on a server that is in a thread of its own."""
+
+    def submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Run `work` on the server's loop."""
+        ...
 
     def wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run `work` on the server's loop and return what it returns."""
+        """The same, and return what it returns."""
         ...
 
 
-class Party(Generic[Party_]):
-    """An `AsyncParty` for programs that are not async. All methods block."""
+class PartyView(Generic[Party_]):
+    """What another thread than the server's may read of an `AsyncParty`."""
 
     def __init__(self, loop: Loop, party: Party_) -> None:
         self._loop = loop
         self._party = party
+
+    @property
+    def conversation_id(self) -> str:
+        return self._party.conversation_id
+
+    @property
+    def t(self) -> float:
+        return self._party.t
+
+    @property
+    def ended(self) -> Ended | None:
+        return self._party.ended
+
+    @property
+    def transcript(self) -> list[tuple[str, str]]:
+        return self._party.transcript
+
+    @property
+    def timed_transcript(self) -> list[Line]:
+        return self._party.timed_transcript
+
+
+class Party(PartyView[Party_]):
+    """An `AsyncParty` for programs that are not async. All methods block."""
 
     def __enter__(self) -> Self:
         self._loop.wait_for(self._party.__aenter__())
@@ -417,26 +448,6 @@ class Party(Generic[Party_]):
 
     def resume(self) -> None:
         self._loop.wait_for(self._party.resume())
-
-    @property
-    def conversation_id(self) -> str:
-        return self._party.conversation_id
-
-    @property
-    def t(self) -> float:
-        return self._party.t
-
-    @property
-    def ended(self) -> Ended | None:
-        return self._party.ended
-
-    @property
-    def transcript(self) -> list[tuple[str, str]]:
-        return self._party.transcript
-
-    @property
-    def timed_transcript(self) -> list[Line]:
-        return self._party.timed_transcript
 
 
 class Handset(Party[AsyncHandset]):

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from email.utils import formatdate
@@ -25,12 +26,14 @@ from voisnap_mock.agents.script import DEFAULT_TENANT, AgentsFile
 from voisnap_mock.app import App
 from voisnap_mock.clock import Clock
 from voisnap_mock.config import CallClock, Settings
-from voisnap_mock.errors import ConfigError, PortTaken
+from voisnap_mock.errors import ConfigError, MisuseError, PortTaken
 from voisnap_mock.signalr.uvicorn_ws import HubSocket, websocket_class
 
 if TYPE_CHECKING:
+    from voisnap_mock.awaited import AwaitedHandset, AwaitedKeyboard
     from voisnap_mock.handset import Handset
     from voisnap_mock.keyboard import Keyboard
+    from voisnap_mock.mock import Agents, Faults, Mock, Terms
 
 Result = TypeVar("Result")
 
@@ -250,6 +253,21 @@ class MockServer:
         handset = AsyncHandset(self.app, self.base_url, agent_id, metadata=metadata, voice=voice, tenant=tenant)
         return Handset(self, handset)
 
+    def async_caller(
+        self,
+        agent_id: str,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        voice: str = "en-us",
+        tenant: str = DEFAULT_TENANT,
+    ) -> AwaitedHandset:
+        """The same for async programs, in an event loop of their own."""
+        from voisnap_mock.awaited import AwaitedHandset
+        from voisnap_mock.handset import AsyncHandset
+
+        handset = AsyncHandset(self.app, self.base_url, agent_id, metadata=metadata, voice=voice, tenant=tenant)
+        return AwaitedHandset(self, handset)
+
     def chat(
         self,
         agent_id: str,
@@ -277,10 +295,72 @@ class MockServer:
         )
         return Keyboard(self, keyboard)
 
+    def async_chat(
+        self,
+        agent_id: str,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        language: str | None = None,
+        user_name: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> AwaitedKeyboard:
+        """The same for async programs, in an event loop of their own."""
+        from voisnap_mock.awaited import AwaitedKeyboard
+        from voisnap_mock.keyboard import AsyncKeyboard
+
+        keyboard = AsyncKeyboard(
+            self.app,
+            self.base_url,
+            agent_id,
+            metadata=metadata,
+            language=language,
+            user_name=user_name,
+            tenant=tenant,
+        )
+        return AwaitedKeyboard(self, keyboard)
+
+    def mock(
+        self,
+        agents: Agents | None = None,
+        *,
+        faults: Faults | None = None,
+        seed: int | None = None,
+        clock: CallClock | None = None,
+        terms: Terms | None = None,
+    ) -> Mock:
+        """A tenant of its own on this server, as a test sees it: a context manager, also an async one.
+
+        Args:
+            agents: its agents file: a path, the text, or the same as a mapping; None is the server's.
+            faults: rules that are armed from the start.
+            seed, clock: its own; None is the server's.
+            terms: what the test goes by; by default, names of files are relative to the working directory.
+        """
+        from voisnap_mock.mock import Mock, Terms
+
+        return Mock(self, agents, faults=faults, seed=seed, clock=clock, terms=terms or Terms())
+
+    def submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Run `work` on the server's loop, from any other thread.
+
+        Raises:
+            MisuseError: the server does not run.
+        """
+        loop = self._loop
+        if loop is None or loop.is_closed() or self._stopping is None or self._stopping.is_set():
+            work.close()
+            raise MisuseError("this server is not running: use it as a context manager, or start() it")
+        return asyncio.run_coroutine_threadsafe(work, loop)
+
     def wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run `work` on the server's loop and return what it returns; not to be called from there."""
-        assert self._loop is not None, "the server is not started"
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        running = self.submit(work)
+        try:
+            return running.result()
+        except BaseException:
+            # Ctrl-C, say: nobody waits any more.
+            running.cancel()
+            raise
 
     def _run(self, listening: threading.Event) -> None:
         try:
@@ -300,6 +380,14 @@ class MockServer:
 
     def __enter__(self) -> Self:
         return self.start()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.start)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.stop)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -47,12 +47,14 @@ class SpeechKey:
     Attributes:
         voice: espeak's own name for it.
         rate: words per minute.
+        sample_rate: of the speech, in Hz.
     """
 
     piece: str
     voice: str
     rate: int
     volume: float
+    sample_rate: int
 
 
 def worker_command() -> list[str]:
@@ -190,7 +192,6 @@ class EspeakService:
     """One worker process, replaced when it fails, and the requests to it. Lives in one event loop.
 
     Args:
-        sample_rate: of the speech.
         answer_within: seconds without progress after which a worker with something to do counts as frozen.
         start_within: the same for its start.
         command: what to run as worker.
@@ -199,13 +200,11 @@ class EspeakService:
     def __init__(
         self,
         *,
-        sample_rate: int,
         answer_within: float = 1.0,
         start_within: float = 15.0,
         command: Sequence[str] | None = None,
     ) -> None:
         self._command = command or worker_command()
-        self._sample_rate = sample_rate
         self._answer_within = answer_within
         self._start_within = start_within
         self._queue: deque[SpeechRequest] = deque()
@@ -266,7 +265,11 @@ class EspeakService:
             await asyncio.wait([self._starting])
         worker = self._worker
         if worker is not None:
-            worker.dismiss()
+            if worker.ready:
+                worker.dismiss()
+            else:
+                # One that still starts would not see for long that nobody wants it.
+                worker.kill()
             try:
                 await asyncio.wait_for(asyncio.shield(worker.gone), _GOODBYE)
             except TimeoutError:
@@ -394,7 +397,7 @@ class EspeakService:
                     "voice": key.voice,
                     "rate": key.rate,
                     "volume": key.volume,
-                    "sample_rate": self._sample_rate,
+                    "sample_rate": key.sample_rate,
                 }
             )
         if idle and self._in_flight:

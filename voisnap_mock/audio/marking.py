@@ -5,8 +5,10 @@ The marks themselves are in `audio.marks`. Importing this module does not load n
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import zlib
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from voisnap_mock.agents.script import Voice
@@ -20,7 +22,7 @@ from voisnap_mock.audio.frames import (
 )
 from voisnap_mock.audio.spoken_text import pieces, spread
 from voisnap_mock.audio.tones import speak_tones
-from voisnap_mock.audio.tts import say_words
+from voisnap_mock.audio.tts import LocalSynthesizer, say_words
 from voisnap_mock.engine.events import Speech, Word
 from voisnap_mock.errors import NoVoice
 
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 _NUMBERS = 1 << 24
 _ITEMS = 1 << 4
+_MOST_SPOKEN = 256
 
 
 def caller_speech(text: str, voice: str | Voice = "en-us") -> bytes:
@@ -42,15 +45,49 @@ def caller_speech(text: str, voice: str | Voice = "en-us") -> bytes:
     Raises:
         SpeechError: the text is empty, or the voice is unknown.
     """
-    from voisnap_mock.audio.marks import Speaker, mark
-
     spoken_by = voice if isinstance(voice, Voice) else Voice(name=voice)
     try:
         speech = say_words(text, spoken_by)
     except NoVoice as error:
-        logger.warning("%s; tones are used instead, which only their marks can tell apart", error)
-        tones = speak_tones(" ".join(pieces(text)).split(), rate=spoken_by.rate, volume=spoken_by.volume)
-        speech = Speech(resample(tones.pcm, AGENT_RATE, CALLER_RATE), tones.words)
+        speech = _caller_tones(text, spoken_by, error)
+    return _marked(text, speech)
+
+
+class CallerVoice:
+    """Speaks for the callers of one server, as `caller_speech` does, and remembers what it has spoken.
+
+    Lives in the server's loop.
+    """
+
+    def __init__(self, synthesizer: LocalSynthesizer) -> None:
+        self._synthesizer = synthesizer
+        self._spoken: OrderedDict[tuple[str, Voice], bytes] = OrderedDict()
+
+    async def speak(self, text: str, voice: str = "en-us") -> bytes:
+        """PCM s16le mono at 16 kHz that carries its own words. Raises SpeechError as `caller_speech` does."""
+        spoken_by = Voice(name=voice)
+        key = (text, spoken_by)
+        if key not in self._spoken:
+            try:
+                speech = await self._synthesizer.say_words(text, spoken_by)
+            except NoVoice as error:
+                speech = _caller_tones(text, spoken_by, error)
+            self._spoken[key] = await asyncio.to_thread(_marked, text, speech)
+            if len(self._spoken) > _MOST_SPOKEN:
+                self._spoken.popitem(last=False)
+        self._spoken.move_to_end(key)
+        return self._spoken[key]
+
+
+def _caller_tones(text: str, voice: Voice, error: NoVoice) -> Speech:
+    logger.warning("%s; tones are used instead, which only their marks can tell apart", error)
+    tones = speak_tones(" ".join(pieces(text)).split(), rate=voice.rate, volume=voice.volume)
+    return Speech(resample(tones.pcm, AGENT_RATE, CALLER_RATE), tones.words)
+
+
+def _marked(text: str, speech: Speech) -> bytes:
+    from voisnap_mock.audio.marks import Speaker, mark
+
     number = zlib.crc32(text.encode()) % _NUMBERS
     return mark(speech.pcm, speech.words, sample_rate=CALLER_RATE, utterance=number, speaker=Speaker.CALLER)
 

@@ -75,9 +75,7 @@ class LocalSynthesizer:
         start_within: float = 15.0,
         command: Sequence[str] | None = None,
     ) -> None:
-        self._espeak = EspeakService(
-            sample_rate=AGENT_RATE, answer_within=answer_within, start_within=start_within, command=command
-        )
+        self._espeak = EspeakService(answer_within=answer_within, start_within=start_within, command=command)
         self._cache_bytes = cache_bytes
         self._requests: OrderedDict[SpeechKey, SpeechRequest] = OrderedDict()
         self._cached = 0
@@ -122,8 +120,7 @@ class LocalSynthesizer:
 
     async def speak(self, text: str, voice: Voice) -> AsyncIterator[Speech]:
         """The speech of `text`; see `Synthesizer.speak`."""
-        rate = min(max(voice.rate, _RATES[0]), _RATES[1])
-        volume = min(max(voice.volume, 0.0), 1.0) if math.isfinite(voice.volume) else 1.0
+        rate, volume = _bounded(voice)
         sentences = pieces(text)
         if not sentences:
             yield Speech(b"")
@@ -135,7 +132,7 @@ class LocalSynthesizer:
                 yield speak_tones(_words(sentence), rate=rate, volume=volume)
             return
         name = self._voice_name(voice.name)
-        keys = [SpeechKey(sentence, name, rate, volume) for sentence in sentences]
+        keys = [SpeechKey(sentence, name, rate, volume, AGENT_RATE) for sentence in sentences]
         ahead = self._request(keys[0])
         for at in range(len(keys)):
             request = ahead
@@ -153,6 +150,29 @@ class LocalSynthesizer:
                     self._warn(f"{request.key.piece[:60]!r} is spoken in tones: {request.failed}")
                 spoken = sum(len(part.words) for part in request.parts)
                 yield speak_tones(_words(request.key.piece)[spoken:], rate=rate, volume=volume)
+
+    async def say_words(self, text: str, voice: Voice) -> Speech:
+        """What a caller says, at 16 kHz: as the function `say_words`, but by the worker that is there already.
+
+        Raises:
+            NoVoice: if there is no espeak here.
+            SpeechError: if the text is empty, or the voice is unknown.
+        """
+        name, sentences = _sayable(text, voice)
+        rate, volume = _bounded(voice)
+        requests = [self._request(SpeechKey(sentence, name, rate, volume, CALLER_RATE)) for sentence in sentences]
+        pcm = bytearray()
+        words: list[Word] = []
+        for request in requests:
+            while not request.done:
+                await request.progress()
+            if request.failed is not None:
+                raise NoVoice(f"{text[:60]!r} cannot be spoken: {request.failed}")
+            for part in request.parts:
+                begin = len(pcm) / SAMPLE_BYTES / CALLER_RATE
+                words += [Word(word.text, begin + word.begin, begin + word.end) for word in part.words]
+                pcm += part.pcm
+        return Speech(bytes(pcm), tuple(words))
 
     def _request(self, key: SpeechKey) -> SpeechRequest:
         """The speech of `key`: had before, on its way for another caller, or asked for now."""
@@ -206,20 +226,15 @@ def say_words(text: str, voice: str | Voice = _DEFAULT_VOICE, *, rate: int = CAL
         SpeechError: if the text is empty, or the voice is unknown.
     """
     spoken_by = voice if isinstance(voice, Voice) else Voice(name=voice)
-    try:
-        name = espeak_voice(spoken_by.name)
-    except ConfigError as error:
-        raise SpeechError(str(error)) from error
-    sentences = pieces(text)
-    if not sentences:
-        raise SpeechError(f"there is nothing to say in {text[:60]!r}")
+    name, sentences = _sayable(text, spoken_by)
+    words_per_minute, volume = _bounded(spoken_by)
     requests = [
         encode(
             {
                 "piece": sentence,
                 "voice": name,
-                "rate": min(max(spoken_by.rate, _RATES[0]), _RATES[1]),
-                "volume": min(max(spoken_by.volume, 0.0), 1.0),
+                "rate": words_per_minute,
+                "volume": volume,
                 "sample_rate": rate,
             }
         )
@@ -254,6 +269,24 @@ def say_words(text: str, voice: str | Voice = _DEFAULT_VOICE, *, rate: int = CAL
         said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise SpeechError(f"the speech worker ended too early: exit status {done.returncode} {' '.join(said)}".rstrip())
     return Speech(bytes(pcm), tuple(words))
+
+
+def _sayable(text: str, voice: Voice) -> tuple[str, list[str]]:
+    """Espeak's name for the voice, and the sentences. Raises SpeechError."""
+    try:
+        name = espeak_voice(voice.name)
+    except ConfigError as error:
+        raise SpeechError(str(error)) from error
+    sentences = pieces(text)
+    if not sentences:
+        raise SpeechError(f"there is nothing to say in {text[:60]!r}")
+    return name, list(sentences)
+
+
+def _bounded(voice: Voice) -> tuple[int, float]:
+    """Words per minute and volume, as espeak can do them."""
+    rate = min(max(voice.rate, _RATES[0]), _RATES[1])
+    return rate, min(max(voice.volume, 0.0), 1.0) if math.isfinite(voice.volume) else 1.0
 
 
 def _words(piece: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -16,6 +15,7 @@ from voisnap_mock.cli.files import DEFAULT_FILE, read_agents
 from voisnap_mock.cli.service import ask, find_server
 from voisnap_mock.clock import SystemClock
 from voisnap_mock.cloud.tokens import TokenAuthority
+from voisnap_mock.config import client_variables
 from voisnap_mock.errors import ConfigError
 
 SHELLS = {
@@ -63,14 +63,13 @@ def env(url: str | None, *, shell: str, agents: Path | None, as_json: bool) -> N
     server = find_server(url)
     auth = _auth(agents)
     user = auth.users[0] if auth.users else User("dev@example.test", "dev")
-    variables = {
-        "VOISNAP_EMULATOR_HOST": urlsplit(server).netloc,
-        "VOISNAP_BASE_URL": server,
-        "VOISNAP_API_KEY": next(iter(auth.api_keys), ""),
-        "VOISNAP_EMAIL": user.email,
-        "VOISNAP_PASSWORD": user.password,
-        "VOISNAP_ACCESS_TOKEN": _token(server, auth, user),
-    }
+    variables = client_variables(
+        server,
+        api_key=next(iter(auth.api_keys), ""),
+        email=user.email,
+        password=user.password,
+        access_token=_token(server, auth, user),
+    )
     if as_json:
         print_json(variables)
         return

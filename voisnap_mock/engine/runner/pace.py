@@ -80,8 +80,13 @@ class Pace(Protocol):
         """How much real time so much call time takes that nobody moves."""
         ...
 
-    def hurry(self) -> None:
-        """Somebody waits for what the agent is doing."""
+    def hurry(self, quiet: float) -> None:
+        """Somebody waits for what the agent is doing; matters when nothing came in for `quiet` seconds of real time."""
+        ...
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Nothing will happen before the caller does something, or call time passes by itself."""
         ...
 
     def hold(self, *, is_held: bool) -> None:
@@ -149,8 +154,12 @@ class RealPace:
     def real_seconds(self, seconds: float) -> float:
         return seconds / self._speed
 
-    def hurry(self) -> None:
+    def hurry(self, quiet: float) -> None:
         pass
+
+    @property
+    def is_at_rest(self) -> bool:
+        return True
 
     def hold(self, *, is_held: bool) -> None:
         pass

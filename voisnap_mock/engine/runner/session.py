@@ -306,9 +306,17 @@ class Session:
         heappush(self._errands, (round(self._pace.t + seconds, DIGITS), self._last_errand, act))
         self._pace.rescheduled()
 
-    def hurry(self) -> None:
-        """Somebody waits for what the agent is doing: on a virtual clock, let it run out at once."""
-        self._pace.hurry()
+    def hurry(self, quiet: float = 0.0) -> None:
+        """Somebody waits for what the agent is doing: on a virtual clock, let it run out at once.
+
+        Does nothing while something came in within the last `quiet` seconds of real time.
+        """
+        self._pace.hurry(quiet)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """On a virtual clock: nothing happens any more before the caller does something. On others always so."""
+        return self._is_over or self._pace.is_at_rest
 
     def hold(self) -> None:
         """Somebody moves this call's time, with audio and `advance`: on a virtual clock nothing runs out by itself."""

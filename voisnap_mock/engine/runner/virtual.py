@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class VirtualPace:
         self._waiting: deque[Input | _Advance | _Act] = deque()
         self._goal: float | None = None
         self._idle_from = 0.0
+        self._given_at = -math.inf
         self._is_idle = False
         self._is_held = False
         self._is_pumping = False
@@ -90,13 +92,13 @@ class VirtualPace:
         if isinstance(given, HangupRequested) and given.reason is EndReason.SERVER_SHUTDOWN:
             self._paced.step(given, self._t)
             return
-        self._is_idle = False
+        self._note_activity()
         self._waiting.append(given)
         self._pump()
 
     def hear(self, frames: Sequence[AudioArrived]) -> None:
         """Caller audio has come. Beyond 20 min of it the oldest is dropped and journaled."""
-        self._is_idle = False
+        self._note_activity()
         self._waiting.extend(frames)
         while len(self._waiting) > _MOST_WAITING and self._drop_oldest_audio():
             pass
@@ -129,10 +131,21 @@ class VirtualPace:
     def real_seconds(self, seconds: float) -> float:
         return 0.0
 
-    def hurry(self) -> None:
-        """Somebody waits for what the agent is doing: do not wait for the grace of an idle caller."""
-        self._is_idle = True
-        self._pump()
+    def hurry(self, quiet: float) -> None:
+        """Somebody waits for what the agent is doing: an idle caller gets `quiet` seconds of grace and no more.
+
+        A caller who is just sending is not idle: only the end of that tells what comes first.
+        """
+        if self._clock.monotonic() >= self._given_at + quiet:
+            self._is_idle = True
+            self._pump()
+
+    @property
+    def is_at_rest(self) -> bool:
+        if self._waiting or self._owes_an_answer():
+            return False
+        deadline = self._paced.next_deadline()
+        return deadline is None or deadline.waits_for_caller
 
     def hold(self, *, is_held: bool) -> None:
         self._is_held = is_held
@@ -146,6 +159,10 @@ class VirtualPace:
                 left.act()
             elif isinstance(left, _Advance) and not left.done.done():
                 left.done.set_result(None)
+
+    def _note_activity(self) -> None:
+        self._is_idle = False
+        self._given_at = self._clock.monotonic()
 
     def _drop_oldest_audio(self) -> bool:
         for at, waiting in enumerate(self._waiting):
