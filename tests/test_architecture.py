@@ -49,6 +49,7 @@ FLOORS = (
         1,
         (
             "errors",
+            "fidelity",
             "audio.frames",
             "audio.endpointing",
             "audio.fingerprint",

@@ -80,7 +80,10 @@ class Dialogue:
     """
 
     inter_digit_timeout = 2.0
-    """Seconds of call time after which a key sequence counts as complete."""
+    """Seconds of call time after which a key sequence counts as complete.
+
+    Source: Assumed; the page sends single keys and says nothing of sequences.
+    """
 
     def __init__(self, script: AgentScript, *, variables: Mapping[str, object] | None = None) -> None:
         self._script = script

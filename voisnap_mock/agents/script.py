@@ -69,6 +69,8 @@ class Timing:
         chat_chunk: between two chunks of a chat reply.
         stt_timeout: real time within which an ear must have understood an utterance that is over.
         idle_grace: real time after which, on a virtual clock, the agent no longer waits for an idle caller.
+
+    Source: Assumed, all but the two limits of a call; no page has numbers for the others.
     """
 
     partial_every: float = 0.3
@@ -232,6 +234,8 @@ class AgentScript:
     Attributes:
         barge_in: seconds of caller speech that stop a reply; None when the caller cannot interrupt.
         grammar: with `script` Vosk understands only what the rules listen for.
+
+    Source: Assumed, `barge_in`: the agents page has `interruption`, and no number.
     """
 
     id: str
@@ -293,6 +297,9 @@ class Limits:
     Attributes:
         max_message_bytes: of one hub message from a client, separator included.
         max_utterance: seconds of speech after which an utterance ends by itself.
+
+    Source: Observed, `max_message_bytes` is the default of ASP.NET Core; Assumed that nothing else is limited unless
+    asked for.
     """
 
     max_sessions: int | None = None

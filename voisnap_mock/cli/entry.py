@@ -567,6 +567,14 @@ def coverage(
     coverage(files or [], url=url, tenant=tenant, as_json=as_json, html=html, fail_under=fail_under)
 
 
+@app.command()
+def fidelity(as_json: JsonOption = False) -> None:
+    """List what is emulated: what is documented, and what is assumed, with the switch that changes it."""
+    from voisnap_mock.cli.grounds import show
+
+    show(as_json=as_json)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
     take_any_text()

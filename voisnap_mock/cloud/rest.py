@@ -152,6 +152,11 @@ def build_rest(
 
 
 def _routes(door: Door, clock: Clock, webrtc: WebRtcSessions) -> APIRouter:
+    """The service's own routes.
+
+    Source: Documented that POST /api/v1/auth/login exists (real-time overview), and the agents (API overview: envelope,
+    paging; agents page: object). Assumed: the other routes of authentication, and the bodies of all of them.
+    """
     router = APIRouter()
     tokens = door.tokens
 
@@ -160,7 +165,7 @@ def _routes(door: Door, clock: Clock, webrtc: WebRtcSessions) -> APIRouter:
 
     Admitted = Annotated[Admission, Depends(admitted)]
 
-    # --- authentication; Source: Documented that POST /api/v1/auth/login exists (real-time overview), Assumed the rest.
+    # --- authentication ---------------------------------------------------------------------------------------------
 
     @router.post("/api/v1/auth/login")
     async def login(body: LoginBody) -> Response:
@@ -192,7 +197,7 @@ def _routes(door: Door, clock: Clock, webrtc: WebRtcSessions) -> APIRouter:
     async def jwks() -> Response:
         return JSONResponse(tokens.jwks())
 
-    # --- agents; Source: Documented, API overview (envelope, paging) and agents page (object). ---------------------
+    # --- agents -----------------------------------------------------------------------------------------------------
 
     @router.get("/api/v1/agents")
     async def list_agents(

@@ -206,7 +206,10 @@ class HubOutlet:
             self.session.receive(given)
 
     def expire_at(self, expires_at: float) -> None:
-        """End the session when its token expires, at `expires_at` seconds since 1970."""
+        """End the session when its token expires, at `expires_at` seconds since 1970.
+
+        Source: Assumed, both that nothing happens unless asked for and that this would; no page says.
+        """
         life = expires_at - self._clock.wall()
         self._expiry = self._clock.call_at(self._clock.monotonic() + life, self._expire)
 

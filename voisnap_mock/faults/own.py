@@ -1,4 +1,7 @@
-"""Rules that come with a request and are for it alone: the header `X-Voisnap-Mock`, and `$mock` in the metadata."""
+"""Rules that come with a request and are for it alone: the header `X-Voisnap-Mock`, and `$mock` in the metadata.
+
+Source: Assumed, the service has neither; a browser can set no header, but the metadata of its connection.
+"""
 
 from __future__ import annotations
 
