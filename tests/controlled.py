@@ -7,10 +7,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx
 
-from voisnap_mock.agents.reading import parse_agents
 from voisnap_mock.app import App
 from voisnap_mock.clock import Clock
-from voisnap_mock.config import CallClock, Settings
+from voisnap_mock.config import CallClock, Settings, parse_agents
 from voisnap_mock.server import Server
 
 AGENTS = """

@@ -287,6 +287,7 @@ class App:
                 info=self.info,
                 landlord=self.tenancy,
                 tokens=self.tokens,
+                desk=self.faults,
             ),
             guard=Guard(self.settings.host, token=self.settings.control_token).refusal,
             page=None if self.settings.no_ui else build_sample_page(),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from voisnap_mock.cli.console import Span, open_console, print_json
 from voisnap_mock.cli.failures import CheckFailed
-from voisnap_mock.cli.service import ask, find_server, no_server, problem_text
+from voisnap_mock.cli.service import control, find_server
 from voisnap_mock.coverage import Coverage, added_up
 from voisnap_mock.errors import ConfigError
 
@@ -78,16 +78,10 @@ def write_coverage(path: Path, found: Coverage) -> None:
 
 
 def _of_server(url: str | None, tenant: str | None) -> Coverage:
-    server = find_server(url)
+    answer = control(url, "GET", "coverage", tenant=tenant)
     try:
-        answer = ask("GET", f"{server}/__voisnap/coverage", tenant=tenant)
-    except OSError as error:
-        raise no_server(server, error) from error
-    if answer.status != 200:
-        raise CheckFailed(f"{server} gave no coverage: {problem_text(answer.status, answer.body)}")
-    try:
-        return Coverage.load(answer.body["counts"])
+        return Coverage.load(answer["counts"])
     except (TypeError, KeyError, ValueError) as error:
         raise CheckFailed(
-            f"{server} answered something else ({error}); is it a voisnap-mock of this version?"
+            f"{find_server(url)} answered something else ({error}); is it a voisnap-mock of this version?"
         ) from error

@@ -14,9 +14,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
-from voisnap_mock.cli import values
+from voisnap_mock.cli import running, values
 from voisnap_mock.cli.console import is_terminal, print_error, take_any_text
 from voisnap_mock.cli.failures import INTERRUPTED, exit_code
+from voisnap_mock.cli.options import CONTEXT, JsonOption, TenantOption, UrlOption
 from voisnap_mock.errors import VoisnapMockError
 
 _IS_TERMINAL = is_terminal(sys.stdout)
@@ -29,7 +30,7 @@ app = typer.Typer(
     # Rich makes help and usage errors handsome for people; a pipe gets plain text and none of its import time.
     rich_markup_mode="rich" if _IS_TERMINAL else None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings=CONTEXT,
 )
 
 AgentsArgument = Annotated[
@@ -41,17 +42,6 @@ AgentsArgument = Annotated[
     ),
 ]
 AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="Id of the agent, such as agt_support.")]
-UrlOption = Annotated[
-    str | None,
-    typer.Option(
-        help="The server; else VOISNAP_MOCK_URL, VOISNAP_BASE_URL, http://127.0.0.1:8647.",
-        metavar="URL",
-        show_default=False,
-    ),
-]
-TenantOption = Annotated[
-    str | None, typer.Option(metavar="ID", help="Whose things to look at.", show_default="ten_dev")
-]
 EmailOption = Annotated[
     str | None, typer.Option(help="Log in as this user; else VOISNAP_EMAIL, the built-in user.", show_default=False)
 ]
@@ -62,7 +52,6 @@ TokenOption = Annotated[
     str | None,
     typer.Option(help="Use this access token, no login; else VOISNAP_ACCESS_TOKEN.", show_default=False),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 PatienceOption = Annotated[
     float,
     typer.Option(
@@ -465,7 +454,7 @@ def doctor(
 models_app = typer.Typer(
     help="Vosk models: what is installed, and more of them. Nothing is ever fetched by itself.",
     no_args_is_help=True,
-    context_settings=app.info.context_settings,
+    context_settings=CONTEXT,
 )
 app.add_typer(models_app, name="models")
 
@@ -573,6 +562,11 @@ def fidelity(as_json: JsonOption = False) -> None:
     from voisnap_mock.cli.grounds import show
 
     show(as_json=as_json)
+
+
+app.add_typer(running.faults_app, name="faults")
+app.command()(running.calls)
+app.command()(running.tail)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

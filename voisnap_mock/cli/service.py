@@ -7,7 +7,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from voisnap_mock.cli.failures import CheckFailed
 from voisnap_mock.errors import ConfigError
 
+CONTROL = "/__voisnap"
 DEFAULT_URL = "http://127.0.0.1:8647"
 DEFAULT_EMAIL = "dev@example.test"
 DEFAULT_PASSWORD = "dev"
@@ -96,24 +97,82 @@ def ask(
     Raises:
         OSError: if no answer came.
     """
-    headers = {"Accept": "application/json"}
-    if body is not None:
-        headers["Content-Type"] = "application/json"
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    if tenant:
-        headers["X-Voisnap-Tenant"] = tenant
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, headers, method=method)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=timeout) as response:
+        with _open(method, url, body, token=token, tenant=tenant, timeout=timeout) as response:
             return Answer(response.status, _parsed(response.read()))
     except urllib.error.HTTPError as error:
         with error:
             return Answer(error.code, _parsed(error.read()))
     except http.client.HTTPException as error:
         raise ConnectionError(f"{url} answered something that is not HTTP: {error!r}") from error
+
+
+def _open(
+    method: str, url: str, body: object = None, *, token: str | None, tenant: str | None, timeout: float | None
+) -> http.client.HTTPResponse:
+    headers = {"Accept": "application/json"}
+    if body is not None:
+        headers["Content-Type"] = "application/yaml" if isinstance(body, bytes) else "application/json"
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    if tenant:
+        headers["X-Voisnap-Tenant"] = tenant
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, headers, method=method)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    response: http.client.HTTPResponse = opener.open(request, timeout=timeout)
+    return response
+
+
+def control(url: str | None, method: str, path: str, body: object = None, *, tenant: str | None = None) -> Any:
+    """Ask the control API of the server that `find_server` finds; blocks. The answer's JSON, None when it has no body.
+
+    Args:
+        body: JSON, or the bytes of a YAML text.
+
+    Raises:
+        ConfigError: the server says that what was given is wrong (422); each problem on a line.
+        CheckFailed: nobody answers, or it refuses.
+    """
+    server = find_server(url)
+    try:
+        answer = ask(method, f"{server}{CONTROL}/{path}", body, token=_control_token(), tenant=tenant, timeout=30.0)
+    except OSError as error:
+        raise no_server(server, error) from error
+    if answer.status < 300:
+        return answer.body
+    if answer.status == 422 and isinstance(answer.body, dict) and answer.body.get("errors"):
+        raise ConfigError("\n".join(text for texts in answer.body["errors"].values() for text in texts))
+    raise _refused(server, answer)
+
+
+def follow(url: str | None, path: str, *, tenant: str | None = None) -> Iterator[dict[str, Any]]:
+    """The server-sent events of the control API, each one's JSON, until the server ends; blocks.
+
+    Raises:
+        CheckFailed: nobody answers, or it refuses.
+    """
+    server = find_server(url)
+    try:
+        # Longer than its heartbeats are apart.
+        response = _open("GET", f"{server}{CONTROL}/{path}", token=_control_token(), tenant=tenant, timeout=60.0)
+        with response:
+            for line in response:
+                if line.startswith(b"data: "):
+                    yield json.loads(line.removeprefix(b"data: "))
+    except urllib.error.HTTPError as error:
+        with error:
+            raise _refused(server, Answer(error.code, _parsed(error.read()))) from error
+    except OSError as error:
+        raise no_server(server, error) from error
+
+
+def _control_token() -> str | None:
+    return os.environ.get("VOISNAP_MOCK_CONTROL_TOKEN") or None
+
+
+def _refused(server: str, answer: Answer) -> CheckFailed:
+    return CheckFailed(f"{server} refused: {problem_text(answer.status, answer.body)}")
 
 
 def access_token(server: str, login: Login) -> str:

@@ -95,10 +95,11 @@ class Advance(Body):
 class NewTenant(Body):
     """What a tenant is to have of its own; without, it has what the server has.
 
-    `agents` is an agents file, as an object or as YAML text.
+    `agents` is an agents file, as an object or as YAML text; `faults` are as for `POST faults`.
     """
 
     agents: dict[str, Any] | str | None = None
+    faults: dict[str, Any] | list[Any] | str | None = None
     seed: Annotated[int, Field(ge=0)] | None = None
     clock: Clock | None = None
     limits: dict[str, Any] | None = None
@@ -127,6 +128,32 @@ class ResetState(BaseModel):
     tenantId: str
     source: str
     agents: list[str]
+
+
+# --- Faults -----------------------------------------------------------------------------------------------------------
+
+
+class FaultReport(BaseModel):
+    """A rule and what became of it; `nearMiss` says of one that never fired what came nearest."""
+
+    id: str
+    rule: dict[str, Any]
+    armed: bool
+    fired: int
+    nearMiss: str | None
+
+
+class ArmedFaults(BaseModel):
+    """`token` replays the faults of the tenant at the same places, wherever rules can be given."""
+
+    data: list[FaultReport]
+    token: str
+
+
+class ScheduleState(BaseModel):
+    name: str
+    running: bool
+    schedule: Any
 
 
 # --- Calls ------------------------------------------------------------------------------------------------------------

@@ -15,25 +15,23 @@ from voisnap_mock.cloud.rest import CONTROL_PREFIX, agent_answer
 from voisnap_mock.cloud.tenants import Enrolment, Tenant, Wishes
 from voisnap_mock.cloud.tokens import TokenAuthority, Tokens
 from voisnap_mock.cloud.wire import quoted
+from voisnap_mock.control.bodies import file_body, part_of, readable, told
+from voisnap_mock.control.faults import with_faults
 from voisnap_mock.control.scope import Scope, invalid, problems, refused
 from voisnap_mock.control.shapes import LoadedAgents, MadeTenant, NewTenant, ResetState
 from voisnap_mock.errors import AgentsFileError, ConfigError
 
 _NEW_TENANT = NewTenant()
-_AGENTS_BODY: dict[str, Any] = {
-    "requestBody": {
-        "description": "An agents file, as `voisnap-mock schema` describes it.",
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"type": "object", "required": ["agents"]}},
-            "application/yaml": {"schema": {"type": "string"}},
-        },
-    }
-}
+_AGENTS_BODY = file_body(
+    "An agents file, as `voisnap-mock schema` describes it.", {"type": "object", "required": ["agents"]}
+)
 
 
 class Landlord(Protocol):
     """Makes, changes and ends tenants; `tenancy.Tenancy` is the real one."""
+
+    @property
+    def file(self) -> AgentsFile: ...
 
     def read(self, text: str | bytes, *, source: str) -> AgentsFile: ...
 
@@ -55,8 +53,10 @@ def tenant_routes(scope: Scope, landlord: Landlord, tokens: TokenAuthority) -> A
         """Make an isolated tenant, with a user and an API key of its own."""
         file: AgentsFile | None = None
         if body.agents is not None:
-            text, source = _agents_in(await request.body(), body.agents)
+            text, source = part_of(await request.body(), "agents", body.agents)
             file = _read(landlord, text, source=source, member="agents")
+        if body.faults is not None:
+            file = with_faults(file or landlord.file, await request.body(), body.faults)
         limits = None if body.limits is None else _limits(landlord, body.limits)
         wishes = Wishes(file=file, seed=body.seed, clock=body.clock, limits=limits)
         with _servable("agents"):
@@ -97,7 +97,7 @@ def tenant_routes(scope: Scope, landlord: Landlord, tokens: TokenAuthority) -> A
     @router.put("/agents", response_model=LoadedAgents, responses=problems(404, 413, 422), openapi_extra=_AGENTS_BODY)
     async def replace_agents(request: Request, tenant: InTenant) -> Response:
         """Go by another agents file from now on; calls under way finish on the one before."""
-        file = _read(landlord, _joined(await request.body()), source="body", member="body")
+        file = _read(landlord, readable(await request.body()), source="body", member="body")
         with _servable("body"):
             landlord.give(tenant, file)
         return JSONResponse(_loaded(tenant, file))
@@ -105,7 +105,7 @@ def tenant_routes(scope: Scope, landlord: Landlord, tokens: TokenAuthority) -> A
     @router.patch("/agents", response_model=LoadedAgents, responses=problems(404, 413, 422), openapi_extra=_AGENTS_BODY)
     async def change_agents(request: Request, tenant: InTenant) -> Response:
         """Add the agents of the body, or replace those of the same id; all else stays."""
-        patch = _read(landlord, _joined(await request.body()), source="body", member="body")
+        patch = _read(landlord, readable(await request.body()), source="body", member="body")
         if patch != AgentsFile(agents=patch.agents):
             raise invalid("body", "PATCH changes agents; PUT replaces the whole file with its other sections")
         with _servable("body"):
@@ -129,7 +129,7 @@ def _read(landlord: Landlord, text: str | bytes, *, source: str, member: str) ->
     try:
         return landlord.read(text, source=source)
     except AgentsFileError as error:
-        raise invalid(member, *str(error).splitlines()) from None
+        raise told(member, error) from None
 
 
 class _servable:
@@ -153,29 +153,6 @@ def _limits(landlord: Landlord, limits: dict[str, Any]) -> Limits:
         return landlord.read(text, source="limits").limits
     except AgentsFileError as error:
         raise invalid("limits", *(problem.message for problem in error.problems)) from None
-
-
-def _agents_in(body: bytes, agents: dict[str, Any] | str) -> tuple[str | bytes, str]:
-    """The agents file in a body, and its name for messages.
-
-    A text is counted by its own lines. Of an object the place in the body is told: all before it is blanked.
-    """
-    if isinstance(agents, str):
-        return agents, "agents"
-    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    raw = bytes(members["agents"])
-    return _joined(re.sub(rb"[^\n]", b" ", body[: body.index(raw)]) + raw), "body"
-
-
-def _joined(body: bytes) -> bytes:
-    """JSON may write a letter beyond the first 65,536 as two escapes; YAML, as which it is read here, may not."""
-    return _TWO_ESCAPES.sub(
-        lambda found: found[1] + str(json.loads(f'"{found[2].decode()}"')).encode(),
-        body,
-    )
-
-
-_TWO_ESCAPES = re.compile(rb"(?<!\\)((?:\\\\)*)(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})")
 
 
 # --- showing ----------------------------------------------------------------------------------------------------------

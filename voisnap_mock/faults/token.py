@@ -9,6 +9,7 @@ import re
 import zlib
 from typing import Any
 
+PREFIX = "faults1."
 _TOKEN = re.compile(r"\s*faults1\.([0-9]{1,40})\.([A-Za-z0-9_-]+)\s*")
 _MOST_BYTES = 8 * 2**20
 
@@ -25,9 +26,9 @@ def token_to_text(text: str | bytes) -> tuple[int | None, str | bytes]:
     Raises:
         ValueError: it begins as a token and is damaged.
     """
-    if isinstance(text, bytes) and text.lstrip().startswith(b"faults1."):
+    if isinstance(text, bytes) and text.lstrip().startswith(PREFIX.encode()):
         text = text.decode("ascii", "replace")
-    if isinstance(text, bytes) or not text.lstrip().startswith("faults1."):
+    if isinstance(text, bytes) or not text.lstrip().startswith(PREFIX):
         return None, text
     found = _TOKEN.fullmatch(text)
     try:
