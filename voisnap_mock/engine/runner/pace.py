@@ -173,11 +173,12 @@ class RealPace:
         # Clocks and the ticker's grid round: a wake-up that is a hair early is the one that was asked for.
         if t < self._due < t + _HAIR:
             t = self._due
+        self._due = math.inf
         self._paced.step(None, t)
         self._set_alarm()
 
     def _set_alarm(self) -> None:
         deadline = self._paced.next_deadline()
-        if deadline is not None and self._started_at is not None:
+        if deadline is not None and deadline.at != self._due and self._started_at is not None:
             self._due = deadline.at
             self._alarm.set(self._started_at + deadline.at / self._speed)
