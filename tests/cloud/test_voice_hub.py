@@ -96,6 +96,24 @@ async def test_in_virtual_time_a_call_takes_as_long_as_its_work_and_is_always_th
     assert await call() == await call()
 
 
+ENDURING = """
+version: 1
+limits: {max_utterance: 2s}
+agents: {agt_patient: {hears: activity, timing: {end_of_turn: 200ms}}}
+"""
+
+
+async def test_the_longest_utterance_is_a_setting(make_server: ServerFactory) -> None:
+    server = await make_server(ENDURING, call_clock="virtual")
+    async with HubCaller(server, "voice", agentId="agt_patient") as caller:
+        await caller.speak(LOUD * 3, silence=1)
+        await caller.invoke("EndSessionAsync", "user_ended")
+        await caller.closed()
+    entries = server.app.tenants.default.journal.entries(JournalFilter(kind="caller.transcript"))
+    lengths = [entry.details["end"] - entry.details["begin"] for entry in entries if entry.details["is_final"]]
+    assert lengths == pytest.approx([2.0, 1.0], abs=0.1)
+
+
 async def test_keys_drive_the_script_and_a_transfer_ends_the_call(server: Server) -> None:
     async with HubCaller(server, "voice", agentId="agt_desk") as caller:
         await caller.wait_for("TranscriptionOf", isFinal=True, text="Hello.")

@@ -114,9 +114,7 @@ def test_speech_that_never_ends_is_cut_into_utterances_of_thirty_seconds() -> No
     assert finals[-1].end == pytest.approx(130.0, abs=0.1)
 
 
-def test_rules_that_lead_to_each_other_wait_for_their_time() -> None:
-    script = parse_agents(
-        """
+LOOP = """
 version: 1
 agents:
   agt_loop:
@@ -125,10 +123,23 @@ agents:
     states:
       a: [{silence: 1s, event: {name: A}, goto: b}, {silence: 2s, event: {name: A2}, goto: b}]
       b: [{silence: 1s, event: {name: B}, goto: a}, {silence: 3s, event: {name: B3}, goto: a}]
-""",
-        source="loop.yaml",
-    ).agents["agt_loop"]
-    exchange = after(script, SILENT_SECOND * 61)
+"""
+
+
+@pytest.mark.parametrize("channel", ["voice", "chat"])
+def test_rules_that_lead_to_each_other_wait_for_their_time(channel: str) -> None:
+    script = parse_agents(LOOP, source="loop.yaml").agents["agt_loop"]
+
+    async def idle() -> Exchange:
+        exchange = Exchange(script)
+        if channel == "chat":
+            exchange.session = exchange.table.open_chat(script, tenant_id="ten_dev", outlet=exchange.outlet)
+        exchange.session.receive(Started())
+        await exchange.session.advance(61.0)
+        await exchange.table.close()
+        return exchange
+
+    exchange = asyncio.run(idle())
     assert 1 <= len(exchange.all(EventPushed)) <= 4
     assert exchange.all(SessionEnded) == [SessionEnded(EndReason.IDLE_TIMEOUT, 60.0)]
 
