@@ -142,6 +142,9 @@ class ServerProgram(Program):
 
     Attributes:
         url: where it answers.
+
+    Args:
+        inside: a command that runs the server's, such as one that takes its network away.
     """
 
     def __init__(
@@ -149,8 +152,9 @@ class ServerProgram(Program):
         *arguments: str | Path,
         cwd: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        inside: Sequence[str] = (),
     ) -> None:
-        super().__init__([*COMMAND, "serve", *arguments, "--port", "0"], cwd=cwd, environment=environment)
+        super().__init__([*inside, *COMMAND, "serve", *arguments, "--port", "0"], cwd=cwd, environment=environment)
         try:
             self.url = self.read_until(lambda line: line.startswith("READY ")).removeprefix("READY ")
         except BaseException:
