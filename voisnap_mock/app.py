@@ -28,7 +28,7 @@ from voisnap_mock.cloud.tokens import TokenAuthority
 from voisnap_mock.cloud.voice_hub import VoiceHub
 from voisnap_mock.cloud.webrtc_hub import WebRtcHub
 from voisnap_mock.cloud.webrtc_sessions import WebRtcDoor, WebRtcSessions
-from voisnap_mock.config import AgentsSource, Settings
+from voisnap_mock.config import AgentsSource, FaultsSource, Settings
 from voisnap_mock.errors import ConfigError, ModelError
 from voisnap_mock.faults.desk import FaultDesk
 from voisnap_mock.faults.gate import FaultGate
@@ -102,6 +102,7 @@ class App:
         self._source = AgentsSource(
             settings.agents, origin=settings.origins.get("agents", ""), recorded=settings.record
         )
+        self._more_faults = FaultsSource(settings.faults, origin=settings.origin("faults"))
         self._own_file = file
         folder = settings.agents.parent if settings.agents is not None else Path.cwd()
         self._index = RecordingIndex(
@@ -120,7 +121,7 @@ class App:
         )
         self.synthesizer = LocalSynthesizer()
         self.caller_voice = CallerVoice(self.synthesizer)
-        loaded = file if file is not None else self._source.load()
+        loaded = self._more_faults.join(file if file is not None else self._source.load())
         self.ears.check(loaded.agents.values())
         self.tokens = TokenAuthority(loaded.auth)
         self.faults = FaultDesk(self.clock)
@@ -209,7 +210,7 @@ class App:
 
     def watch(self) -> None:
         """Follow the agents file from now on, on the running loop."""
-        if self._own_file is None and self._source.path is not None:
+        if self._own_file is None and (self._source.path or self._more_faults.path) is not None:
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def stop(self) -> None:
@@ -346,7 +347,7 @@ class App:
         await asyncio.to_thread(self._load_ears)
 
     def _read(self) -> AgentsFile:
-        file = self._source.load()
+        file = self._more_faults.join(self._source.load())
         self.ears.check(file.agents.values())
         return file
 
@@ -355,6 +356,7 @@ class App:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._source.watch(changed.set))
+                group.create_task(self._more_faults.watch(changed.set))
                 while True:
                     await changed.wait()
                     changed.clear()

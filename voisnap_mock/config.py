@@ -16,7 +16,8 @@ from voisnap_mock.agents.script import AgentsFile
 from voisnap_mock.agents.shape import duration
 from voisnap_mock.audio.voices import what_is_wrong_with
 from voisnap_mock.errors import AgentsFileError, ConfigError, Problem
-from voisnap_mock.faults.reading import SECTIONS
+from voisnap_mock.faults.reading import SECTIONS, faults_of, pushed_events, read_faults, with_faults
+from voisnap_mock.faults.token import is_token
 from voisnap_mock.recordings import Recordings, Utterances
 
 DEFAULT_HOST = "127.0.0.1"
@@ -47,6 +48,7 @@ class Settings:
         vosk_model: folder of the Vosk model for agents that name none themselves.
         clock: what moves call time: the wall clock, four times as fast, or the caller's audio.
         idle_grace: seconds of real time that a virtual clock waits for an idle caller; None is the agent's own.
+        faults: the file of more faults, or a token that replays those of another run.
         record: the folder that gets a folder for each call; None records nothing.
         no_ui: do without the sample page.
         log: how much is logged.
@@ -62,6 +64,7 @@ class Settings:
     vosk_model: Path | None = None
     clock: CallClock = "real"
     idle_grace: float | None = None
+    faults: Path | str | None = None
     record: Path | None = None
     no_ui: bool = False
     log: LogLevel = "warning"
@@ -128,6 +131,12 @@ def _path(origin: str, value: object, folder: Path) -> Path:
     if not isinstance(value, str | Path) or not str(value):
         raise ConfigError(f"{origin}: {value!r} is not a path")
     return folder / Path(value).expanduser()
+
+
+def _faults(origin: str, value: object, folder: Path) -> Path | str:
+    if isinstance(value, str) and is_token(value):
+        return value
+    return _path(origin, value, folder)
 
 
 def _whole_number(origin: str, value: object, expected: str) -> int:
@@ -203,6 +212,7 @@ _PARSERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "vosk_model": _path,
     "clock": _clock,
     "idle_grace": _idle_grace,
+    "faults": _faults,
     "record": _path,
     "no_ui": _switch,
     "log": _log,
@@ -262,6 +272,57 @@ def check_agents(file: AgentsFile, prompts: Recordings) -> None:
     ]
     if problems:
         raise AgentsFileError(file.source, problems)
+
+
+async def _watch_folder(
+    folder: Path, counts: Callable[[Path], bool], on_change: Callable[[], None], *, recursive: bool
+) -> None:
+    """Call `on_change` for each change of a path that counts, until cancelled."""
+    from watchfiles import awatch
+
+    async for changes in awatch(folder, watch_filter=None, recursive=recursive, debounce=200, step=100):
+        if any(counts(Path(changed)) for _, changed in changes):
+            on_change()
+
+
+class FaultsSource:
+    """Where faults come from besides the agents file: a file that may change, or a token.
+
+    Attributes:
+        path: the file, None when there is none.
+    """
+
+    def __init__(self, given: Path | str | None, *, origin: str = "") -> None:
+        self.path = given if isinstance(given, Path) else None
+        self._token = given if isinstance(given, str) else None
+        self._origin = origin
+
+    def join(self, file: AgentsFile) -> AgentsFile:
+        """The agents file with these faults, as they are now.
+
+        Raises:
+            ConfigError: the file cannot be read.
+            FaultsError: it is wrong, or at odds with the agents file.
+        """
+        text: str | bytes | None = self._token
+        source = str(self.path or self._origin)
+        if self.path is not None:
+            try:
+                text = self.path.read_bytes()
+            except OSError as error:
+                reason = f"cannot be read (from {self._origin}): {error.strerror}"
+                raise ConfigError(f"faults file {self.path} {reason}") from error
+        if text is None:
+            return file
+        ids = [rule.id for rule in faults_of(file).rules if rule.id]
+        events = pushed_events(file.agents.values())
+        return with_faults(file, read_faults(text, source=source, ids=ids, events=events), source=source)
+
+    async def watch(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` whenever the file may have changed; returns at once when there is none."""
+        if self.path is not None:
+            name = self.path.name
+            await _watch_folder(self.path.parent, lambda changed: changed.name == name, on_change, recursive=False)
 
 
 class AgentsSource:
@@ -326,11 +387,7 @@ class AgentsSource:
     async def _watch(
         self, folder: Path, names: tuple[str, ...], on_change: Callable[[], None], *, recursive: bool
     ) -> None:
-        from watchfiles import awatch
-
-        async for changes in awatch(folder, watch_filter=None, recursive=recursive, debounce=200, step=100):
-            if any(self._counts(Path(changed), names) for _, changed in changes):
-                on_change()
+        await _watch_folder(folder, lambda changed: self._counts(changed, names), on_change, recursive=recursive)
 
     def _counts(self, changed: Path, names: tuple[str, ...]) -> bool:
         if self._recorded is not None and changed.resolve().is_relative_to(self._recorded):

@@ -146,6 +146,12 @@ def serve(
             show_default="50ms",
         ),
     ] = None,
+    faults: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Faults besides those of the agents file; or a token: those.", show_default=False
+        ),
+    ] = None,
     record: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Record every call in a folder of its own here.", show_default=False),
@@ -169,6 +175,7 @@ def serve(
             "vosk_model": vosk_model,
             "clock": clock,
             "idle_grace": idle_grace,
+            "faults": faults,
             "record": record,
             "no_ui": no_ui,
             "log": log,

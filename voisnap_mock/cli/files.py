@@ -10,7 +10,7 @@ from pathlib import Path
 from voisnap_mock.agents.script import AgentsFile
 from voisnap_mock.cli.console import Span, open_console, print_json
 from voisnap_mock.cli.failures import CheckFailed
-from voisnap_mock.errors import AgentsFileError, ConfigError, Problem
+from voisnap_mock.errors import ConfigError, Problem, TextError
 
 DEFAULT_FILE = Path("agents.yaml")
 RECORDINGS = "recordings"
@@ -34,11 +34,24 @@ def read_agents(path: Path) -> AgentsFile:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _check(path: Path) -> AgentsFile:
-    """As `read_agents`, and the prompts are there too."""
-    from voisnap_mock.config import AgentsSource
+def _check(path: Path) -> str:
+    """What is in a file of agents, or of faults alone; the prompts of agents must be there too.
 
-    return read_agents(path) if path == STANDARD_INPUT else AgentsSource(path).load()
+    Raises:
+        TextError: with every problem of the content.
+        ConfigError: if it cannot be read at all.
+    """
+    from voisnap_mock.config import AgentsSource
+    from voisnap_mock.faults.reading import is_about_faults, read_faults
+
+    if path != STANDARD_INPUT and path.is_file() and is_about_faults(text := path.read_bytes()):
+        return _counted(len(read_faults(text, source=str(path), ids=None, events=None).rules), "fault")
+    file = read_agents(path) if path == STANDARD_INPUT else AgentsSource(path).load()
+    return _counted(len(file.agents), "agent")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def validate(files: Sequence[Path], *, as_json: bool) -> None:
@@ -56,15 +69,14 @@ def validate(files: Sequence[Path], *, as_json: bool) -> None:
     console = open_console()
     for path in files:
         try:
-            file = _check(path)
-        except AgentsFileError as error:
+            content = _check(path)
+        except TextError as error:
             problems += [(error.source, problem) for problem in error.problems]
         except ConfigError as error:
             problems.append((str(path), Problem(0, 0, str(error))))
         else:
             if not as_json:
-                count = len(file.agents)
-                console.line(Span("✓ ", "green"), f"{path}: {count} agent{'s' * (count != 1)}, no problems")
+                console.line(Span("✓ ", "green"), f"{path}: {content}, no problems")
     if as_json:
         print_json(
             [

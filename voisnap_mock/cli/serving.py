@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from voisnap_mock import __version__
-from voisnap_mock.agents.script import AgentsFile, Auth
+from voisnap_mock.agents.script import DEFAULT_TENANT, AgentsFile, Auth
 from voisnap_mock.app import App
 from voisnap_mock.cli.console import Console, Span, bar, open_console
 from voisnap_mock.config import load_settings
@@ -40,7 +40,27 @@ def serve(flags: Mapping[str, object]) -> None:
         for line in _start_lines(server):
             console.line(*line)
 
-    sys.exit(serve_until_signal(app, on_ready=show_start, on_stopping=lambda: console.line("Stopping.")))
+    def show_stop() -> None:
+        console.line("Stopping.")
+        for line in fault_lines(app):
+            console.line(*line)
+
+    sys.exit(serve_until_signal(app, on_ready=show_start, on_stopping=show_stop))
+
+
+def fault_lines(app: App) -> Iterator[tuple[str | Span, ...]]:
+    """What people must know of the faults at the end: those that never fired, and how to have the same again."""
+    for tenant_id in app.tenants.ids:
+        of_whom = "" if tenant_id == DEFAULT_TENANT else f" of {tenant_id}"
+        for report in app.faults.report(tenant_id):
+            if not report.fired:
+                yield (
+                    Span("never fired: ", "yellow"),
+                    f"{report.rule.id}{of_whom}",
+                    Span(f"  {report.near_miss}", "dim"),
+                )
+        if app.faults.has_drawn(tenant_id):
+            yield (f"The same faults again{of_whom}: --faults {app.faults.token(tenant_id)}",)
 
 
 def _start_lines(server: Server) -> Iterator[tuple[str | Span, ...]]:

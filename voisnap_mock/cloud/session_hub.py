@@ -407,7 +407,7 @@ class SessionHub(Hub):
                 connection, AGENT_NOT_FOUND, f"the query names no agent: agentId is expected, one of {known}"
             )
             return
-        agent = tenant.agents.get(visit.agent_id)
+        agent = tenant.find(visit.agent_id)
         if agent is None:
             self.turn_away(
                 connection, AGENT_NOT_FOUND, f"Agent {visit.agent_id[:80]!r} does not exist; this server has {known}"

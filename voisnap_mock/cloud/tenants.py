@@ -38,6 +38,7 @@ class Tenant:
         agents: by id, in the order of the file.
         own: the agents file it was given for itself; None when it goes by the server's and changes with it.
         coverage: which parts of the API were touched here.
+        hidden: agents that calls reach though no list shows them, by id.
         on_load: told of each agents file that it goes by.
     """
 
@@ -51,6 +52,7 @@ class Tenant:
         self.own: AgentsFile | None = None
         self.coverage = Coverage()
         journal.follow(self.coverage.take)
+        self.hidden: Mapping[str, Agent] = {}
         self.on_load: Callable[[AgentsFile], None] = lambda file: None
         self.file = AgentsFile(agents={})
         self.agents: Mapping[str, Agent] = {}
@@ -64,6 +66,14 @@ class Tenant:
         self.sessions.configure(limits=file.limits, fidelity=file.fidelity)
         self.journal.append("agents.loaded", tenant_id=self.id, source=file.source, agents=list(file.agents))
         self.on_load(file)
+
+    def hide(self, scripts: Mapping[str, AgentScript]) -> None:
+        """Have these agents besides those of the file."""
+        self.hidden = {name: Agent(script, 1, 0.0, 0.0) for name, script in scripts.items()}
+
+    def find(self, agent_id: str) -> Agent | None:
+        """The agent that a call asks for."""
+        return self.agents.get(agent_id) or self.hidden.get(agent_id)
 
     def _agent(self, script: AgentScript, now: float) -> Agent:
         before = self.agents.get(script.id)

@@ -14,9 +14,10 @@ from voisnap_mock.cloud.tenants import Tenant
 from voisnap_mock.engine.ports import Machine
 from voisnap_mock.engine.runner import Session
 from voisnap_mock.errors import FaultUnknown
+from voisnap_mock.faults import magic
 from voisnap_mock.faults.machine import POINTS_INSIDE, FaultyMachine
 from voisnap_mock.faults.plan import FaultPlan, RuleReport, Scope, phase_at, report_of
-from voisnap_mock.faults.reading import pushed_events, read_faults
+from voisnap_mock.faults.reading import faults_of, pushed_events, read_faults
 from voisnap_mock.faults.rules import Crossing, FaultRule, Faults, Schedule, Verdict
 from voisnap_mock.faults.writing import write_action, write_rule
 
@@ -57,9 +58,10 @@ class FaultDesk:
         self._tenants.pop(tenant_id, None)
 
     def _load(self, tenant_id: str, file: AgentsFile) -> None:
-        faults = file.sections.get("faults", ())
-        schedules = file.sections.get("schedules", ())
-        self._plan(tenant_id).load(Faults(faults, schedules, file.sections.get("faults_seed")))
+        known = self._known(tenant_id)
+        has_magic = file.sections.get("magic", True)
+        known.tenant.hide(magic.AGENTS if has_magic else {})
+        known.plan.load(faults_of(file), standing=magic.rules_without(file.agents) if has_magic else ())
         self._rules_changed(tenant_id)
 
     # --- For those who arm ----------------------------------------------------------------------------------------
@@ -77,7 +79,7 @@ class FaultDesk:
         return read_faults(given, source=source, ids=ids, events=pushed_events(known.tenant.file.agents.values()))
 
     def arm(self, tenant_id: str, faults: Faults) -> tuple[FaultRule, ...]:
-        """Arm more rules; those without an id get one.
+        """Arm more rules; those without an id get one. What a token holds is armed instead of all there is.
 
         Raises:
             FaultConflict: an id is taken; then nothing is armed.
@@ -118,6 +120,10 @@ class FaultDesk:
     def token(self, tenant_id: str) -> str:
         """One word that `read` takes, and that replays these faults at the same places."""
         return self._plan(tenant_id).token()
+
+    def has_drawn(self, tenant_id: str) -> bool:
+        """Whether chance has had a say, so that only the token brings the same run again."""
+        return self._plan(tenant_id).has_drawn
 
     # --- Schedules ------------------------------------------------------------------------------------------------
 

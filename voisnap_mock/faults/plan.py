@@ -215,9 +215,13 @@ class FaultPlan:
     def arm(self, faults: Faults) -> tuple[FaultRule, ...]:
         """Arm more, behind what is armed; the result has the ids that were given to rules without one.
 
+        A token's faults are those of a whole run: they take the place of all there is.
+
         Raises:
             FaultConflict: one of the ids, or of the names of schedules, is taken; then nothing is armed.
         """
+        if faults.seed is not None:
+            return self.replace(faults)
         named = _named(faults.rules, (armed.rule.id for armed in self._armed))
         taken = next((schedule.name for schedule in faults.schedules if schedule.name in self._schedules), None)
         if taken is not None:

@@ -15,7 +15,7 @@ from typing import Any
 from voisnap_mock.agents.combining import Either, Key, ListOf, MappingOf, Reading, Record, Whole, one_or_more
 from voisnap_mock.agents.nodes import Entry, ListNode, MapNode, Most, Node, Refused, ScalarNode, compose, quoted, refuse
 from voisnap_mock.agents.reading import worth_telling
-from voisnap_mock.agents.script import AgentScript, PushEvent
+from voisnap_mock.agents.script import AgentScript, AgentsFile, PushEvent
 from voisnap_mock.agents.shape import (
     AnyJson,
     Choice,
@@ -395,24 +395,23 @@ SCHEDULES: Shape[tuple[Schedule, ...]] = Reading(
 # --- What only the whole can judge ------------------------------------------------------------------------------
 
 
-def _check_whole(whole: Whole, *, ids: Sequence[str] = (), events: Sequence[str] = ()) -> Iterator[Problem]:
+def _check_whole(
+    whole: Whole, *, ids: Sequence[str] | None = (), events: Sequence[str] | None = ()
+) -> Iterator[Problem]:
     """Names that nothing has, and rules that can never fire.
 
     Args:
-        ids: faults that schedules may use besides those of this text.
-        events: names that scripts push.
+        ids: faults that schedules may use besides those of this text; None when nobody knows.
+        events: names that scripts push; None when nobody knows.
     """
     rules: tuple[FaultRule, ...] = whole.values.get("faults", ())
-    known = [*(rule.id for rule in rules if rule.id), *ids]
+    known = [*(rule.id for rule in rules if rule.id), *(ids or ())]
     used = {note.text for note in whole.notes if note.kind == "use"}
     for note in whole.notes:
-        if note.kind == "use" and note.text not in known and "faults" in _readable(whole):
-            yield Problem(
-                note.node.line,
-                note.node.column,
-                f"there is no fault {quoted(note.text)}{did_you_mean(note.text, known)}",
-            )
-        if note.kind == "event-point" and note.text not in events:
+        if note.kind == "use" and ids is not None and note.text not in known and "faults" in _readable(whole):
+            hint = did_you_mean(note.text, known)
+            yield Problem(note.node.line, note.node.column, f"there is no fault {quoted(note.text)}{hint}")
+        if note.kind == "event-point" and events is not None and note.text not in events:
             hint = did_you_mean(note.text, [*EVENTS, *events])
             yield Problem(note.node.line, note.node.column, f"nothing sends the event {quoted(note.text)}{hint}")
     node = whole.node.get("faults")
@@ -493,20 +492,69 @@ SECTIONS = Sections(SECTION_KEYS, _check_file)
 """What an agents file says about faults."""
 
 
+_SEED = "seed of faults"
+
+
+def faults_of(file: AgentsFile) -> Faults:
+    """What an agents file says about faults."""
+    sections = file.sections
+    return Faults(sections.get("faults", ()), sections.get("schedules", ()), sections.get(_SEED))
+
+
+def with_faults(file: AgentsFile, more: Faults, *, source: str) -> AgentsFile:
+    """The agents file as if it said this about faults too; a token's faults take the place of its own.
+
+    Raises:
+        FaultsError: naming the ids and schedules that both have.
+    """
+    own = faults_of(file) if more.seed is None else Faults()
+    lines = {rule.id: rule.line for rule in own.rules if rule.id}
+    problems = [
+        Problem(rule.line, 1, f"the fault {quoted(rule.id)} is already in line {lines[rule.id]} of {file.source}")
+        for rule in more.rules
+        if rule.id in lines
+    ]
+    taken = {schedule.name for schedule in own.schedules}
+    problems += [
+        Problem(1, 1, f"the schedule {quoted(schedule.name)} is already there, in {file.source}")
+        for schedule in more.schedules
+        if schedule.name in taken
+    ]
+    if problems:
+        raise FaultsError(source, problems)
+    joined = {
+        "faults": (*own.rules, *more.rules),
+        "schedules": (*own.schedules, *more.schedules),
+        _SEED: more.seed,
+    }
+    return replace(file, sections={**file.sections, **joined})
+
+
+def is_about_faults(text: bytes) -> bool:
+    """Whether a file holds faults and no agents."""
+    try:
+        node = compose(text, _MOST)
+    except Refused:
+        return False
+    if isinstance(node, MapNode):
+        return node.get("agents") is None and any(node.get(key) is not None for key in ("faults", "schedules", "at"))
+    return isinstance(node, ListNode)
+
+
 def read_faults(
     given: str | bytes | Mapping[str, Any] | Sequence[Any],
     *,
     source: str,
-    ids: Sequence[str] = (),
-    events: Sequence[str] = (),
+    ids: Sequence[str] | None = (),
+    events: Sequence[str] | None = (),
 ) -> Faults:
     """Read one rule, a list of rules, a mapping with `faults` and `schedules`, or a token of `faults.token`.
 
     Args:
         given: YAML or JSON as text, or decoded JSON.
         source: what to call it in messages.
-        ids: faults that schedules may use besides those of this text.
-        events: names that scripts push: `pushed_events`.
+        ids: faults that schedules may use besides those of this text; None when nobody knows.
+        events: names that scripts push, `pushed_events`; None when nobody knows.
 
     Raises:
         FaultsError: with every problem, each with line and column.
@@ -523,7 +571,7 @@ def read_faults(
         raise FaultsError(source, worth_telling(refused.problems)) from None
 
 
-def _read(node: Node, notes: list[Note], ids: Sequence[str], events: Sequence[str]) -> Faults:
+def _read(node: Node, notes: list[Note], ids: Sequence[str] | None, events: Sequence[str] | None) -> Faults:
     whole: Callable[[Whole], Iterator[Problem]] = lambda seen: _check_whole(seen, ids=ids, events=events)  # noqa: E731
     file = Record(
         "faults file",

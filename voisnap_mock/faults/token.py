@@ -20,6 +20,11 @@ def text_to_token(written: Any, seed: int) -> str:
     return f"faults1.{seed}.{base64.urlsafe_b64encode(packed).rstrip(b'=').decode()}"
 
 
+def is_token(text: str) -> bool:
+    """Whether the text is meant to be one, whole or damaged."""
+    return text.lstrip().startswith(PREFIX)
+
+
 def token_to_text(text: str | bytes) -> tuple[int | None, str | bytes]:
     """Seed and rules of a token; any other text comes back as it is, without a seed.
 
@@ -28,7 +33,7 @@ def token_to_text(text: str | bytes) -> tuple[int | None, str | bytes]:
     """
     if isinstance(text, bytes) and text.lstrip().startswith(PREFIX.encode()):
         text = text.decode("ascii", "replace")
-    if isinstance(text, bytes) or not text.lstrip().startswith(PREFIX):
+    if isinstance(text, bytes) or not is_token(text):
         return None, text
     found = _TOKEN.fullmatch(text)
     try:
