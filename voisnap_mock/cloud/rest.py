@@ -236,7 +236,7 @@ def _routes(door: Door, clock: Clock, webrtc: WebRtcSessions) -> APIRouter:
 
 
 def _known_agent(tenant: Tenant, agent_id: str) -> Agent:
-    agent = tenant.agents.get(agent_id)
+    agent = tenant.find(agent_id)
     if agent is None:
         known = ", ".join(tenant.agents) or "none"
         detail = f"Agent {quoted(agent_id)} does not exist; {tenant.file.source} has {known}"
