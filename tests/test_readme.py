@@ -16,9 +16,9 @@ from typer.main import get_command
 
 from voisnap_mock import AsyncMockCall, Mock, MockCall, pytest_plugin
 from voisnap_mock.agents.builtin import builtin_agents
-from voisnap_mock.agents.reading import agents_schema, parse_agents
 from voisnap_mock.audio.marking import caller_speech
 from voisnap_mock.cli.entry import app as cli_app
+from voisnap_mock.config import agents_schema, parse_agents
 from voisnap_mock.server import MockServer
 from voisnap_mock.signalr import HubClient
 
@@ -62,7 +62,7 @@ async def test_the_echo_hub_on_a_bare_starlette_app_runs() -> None:
 
 
 def test_the_reference_caller_does_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
-    (source,) = (block for block in blocks("python") if "server.caller" in block)
+    (source,) = (block for block in blocks("python") if "caller.interrupt" in block)
     exec(compile(source, "README.md", "exec", dont_inherit=True), {"__name__": "readme"})
     assert "('agent', 'Hi, this is Acme. How can I help?'), ('caller', 'I want a refund')" in capsys.readouterr().out
 
