@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
+from controlled import serve
 from processes import run
 
 from voisnap_mock.agents.script import Fidelity
@@ -175,3 +176,8 @@ def test_the_command_lists_it_for_people_and_for_programs() -> None:
     data = json.loads(run("fidelity", "--json").stdout)["data"]
     assert data == report()
     assert {each["ground"] for each in data} == set(GROUNDS)
+
+
+async def test_the_control_api_has_it_too() -> None:
+    async with serve() as (_, control):
+        assert (await control.get("fidelity")).json() == {"data": report()}

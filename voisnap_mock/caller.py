@@ -132,10 +132,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """An event of a name that was asked for besides those of the service, with its one argument."""
+    """An event of a name that was asked for besides those of the service."""
 
     name: str
-    payload: Any
+    arguments: tuple[Any, ...]
 
 
 CallerEvent = Connected | Resumed | Heard | Said | Sounded | Wrote | Typing | Transferred | Failed | Ended | Pushed
@@ -404,7 +404,7 @@ class _Party:
 
     def _learn(self, target: str, arguments: list[Any]) -> None:
         try:
-            event = Pushed(target, *arguments) if target in self._also else parse_event(target, arguments)
+            event = Pushed(target, tuple(arguments)) if target in self._also else parse_event(target, arguments)
         except (LookupError, TypeError, ValueError) as error:
             # Nobody can tell what would be waited for in vain now.
             message = f"{target} came in a form that the documentation does not show ({error!r})"

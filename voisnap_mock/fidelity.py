@@ -413,6 +413,13 @@ AREAS: dict[str, tuple[Behaviour, ...]] = {
             switch="`faults`",
         ),
         _assumed(
+            "agents `agt_mock_...`",
+            "are always there, each with its fault",
+            "whoever can choose an agent can choose a failure; the service has none",
+            "faults.magic",
+            switch="`magic: false`",
+        ),
+        _assumed(
             "a bad line",
             "losses in bursts as by Gilbert's model; jitter, gaps, drift, level, clipping",
             "what packet networks do",

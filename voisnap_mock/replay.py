@@ -115,7 +115,7 @@ def plan_of(record: RecordedCall, *, agent_id: str | None = None) -> Plan:
         acts=tuple(act for act in acts if act.t <= until),
         until=until,
         leaves=left_at is not None,
-        pushed=tuple(dict.fromkeys(str(e.get("name")) for e in record.events if e["kind"] == "event.pushed")),
+        pushed=tuple(dict.fromkeys(str(e.get("target")) for e in record.events if e["kind"] == "event.pushed")),
     )
 
 
@@ -177,7 +177,7 @@ def _shown(event: Mapping[str, Any]) -> Seen | None:
         case {"kind": "transfer.started"}:
             return Seen("TransferInitiated", f"{event.get('to')}, {event.get('type')}")
         case {"kind": "event.pushed"}:
-            return Seen(str(event.get("name")), _compact(event.get("payload")))
+            return Seen(str(event.get("target")), _compact(event.get("arguments")))
         case {"kind": "session.failed"}:
             return Seen("Error", str(event.get("code")))
         case {"kind": "session.ended", "reason": reason} if reason not in ("server_shutdown", "disconnected"):
@@ -198,8 +198,8 @@ def _seen_of(event: CallerEvent) -> Seen | None:
             return Seen("MessageReceived", text)
         case Transferred(to, kind):
             return Seen("TransferInitiated", f"{to}, {kind}")
-        case Pushed(name, payload):
-            return Seen(name, _compact(payload))
+        case Pushed(name, arguments):
+            return Seen(name, _compact(arguments))
         case Failed(code):
             return Seen("Error", code)
         case Ended(reason):
@@ -208,8 +208,8 @@ def _seen_of(event: CallerEvent) -> Seen | None:
             return None
 
 
-def _compact(payload: object) -> str:
-    return json.dumps(payload, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+def _compact(arguments: object) -> str:
+    return json.dumps(arguments, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 # --- comparing ----------------------------------------------------------------------------------------------------

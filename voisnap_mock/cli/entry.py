@@ -42,6 +42,10 @@ AgentsArgument = Annotated[
     ),
 ]
 AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="Id of the agent, such as agt_support.")]
+RecordArgument = Annotated[
+    str,
+    typer.Argument(metavar="CALL", help="Folder or zip of a recorded call, or the id of a call of a running server."),
+]
 EmailOption = Annotated[
     str | None, typer.Option(help="Log in as this user; else VOISNAP_EMAIL, the built-in user.", show_default=False)
 ]
@@ -374,18 +378,20 @@ def validate(
 
 @app.command()
 def show(
-    source: Annotated[Path, typer.Argument(metavar="FOLDER_OR_ZIP", help="A recorded call.")],
+    source: RecordArgument,
+    url: UrlOption = None,
+    tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a recorded call: who said what when, and what happened besides."""
     from voisnap_mock.cli.showing import show
 
-    show(source, as_json=as_json)
+    show(source, url=url, tenant=tenant, as_json=as_json)
 
 
 @app.command()
 def replay(
-    source: Annotated[Path, typer.Argument(metavar="FOLDER_OR_ZIP", help="A recorded call.")],
+    source: RecordArgument,
     agent: Annotated[
         str | None,
         typer.Option(metavar="AGENT", help="Call this agent instead.", show_default=False),

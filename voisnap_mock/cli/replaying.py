@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 from voisnap_mock.caller import CallRefused
 from voisnap_mock.cli.console import Console, Span, open_console, print_json
 from voisnap_mock.cli.failures import CheckFailed
+from voisnap_mock.cli.recorded import find_record
 from voisnap_mock.cli.service import access_token, ask, find_login, find_server
 from voisnap_mock.clock import SystemClock
-from voisnap_mock.recordings.reading import read_record
 from voisnap_mock.replay import Plan, Replayed, Row, Seen, compare, plan_of, play, seen_in, timed
 
 # How the control API names the clocks whose time passes by itself. A server without a control API is in real time.
@@ -19,7 +18,7 @@ _SPEEDS = {"real": 1.0, "4x": 4.0}
 
 
 def replay(
-    source: Path,
+    source: str,
     *,
     agent: str | None,
     tolerance: float | None,
@@ -36,7 +35,7 @@ def replay(
         ConfigError: it is no record, or none that can be played.
         CheckFailed: something came out differently, or the call was refused.
     """
-    record = read_record(source)
+    record = find_record(source, url=url, tenant=tenant)
     plan, recorded = plan_of(record, agent_id=agent), seen_in(record)
     server = find_server(url)
     own_token = access_token(server, find_login(token=token, email=email, password=password))

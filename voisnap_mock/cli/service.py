@@ -50,10 +50,11 @@ def find_server(url: str | None, environment: Mapping[str, str] = os.environ) ->
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer: status and parsed JSON body (None when it is no JSON)."""
+    """An HTTP answer: status, parsed JSON body (None when it is no JSON), and the body as it came."""
 
     status: int
     body: Any
+    data: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +100,10 @@ def ask(
     """
     try:
         with _open(method, url, body, token=token, tenant=tenant, timeout=timeout) as response:
-            return Answer(response.status, _parsed(response.read()))
+            return _answer(response.status, response.read())
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(error.code, _parsed(error.read()))
+            return _answer(error.code, error.read())
     except http.client.HTTPException as error:
         raise ConnectionError(f"{url} answered something that is not HTTP: {error!r}") from error
 
@@ -162,7 +163,7 @@ def follow(url: str | None, path: str, *, tenant: str | None = None) -> Iterator
                     yield json.loads(line.removeprefix(b"data: "))
     except urllib.error.HTTPError as error:
         with error:
-            raise _refused(server, Answer(error.code, _parsed(error.read()))) from error
+            raise _refused(server, _answer(error.code, error.read())) from error
     except OSError as error:
         raise no_server(server, error) from error
 
@@ -218,8 +219,9 @@ def problem_text(status: int, body: object) -> str:
     return str(status)
 
 
-def _parsed(body: bytes) -> Any:
+def _answer(status: int, data: bytes) -> Answer:
     try:
-        return json.loads(body)
+        body = json.loads(data)
     except ValueError:
-        return None
+        body = None
+    return Answer(status, body, data)

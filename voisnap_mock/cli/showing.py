@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from voisnap_mock.cli.console import Console, Span, open_console, print_json
+from voisnap_mock.cli.recorded import find_record
 from voisnap_mock.cli.transcript import head
 from voisnap_mock.recordings.call_files import Utterance, utterance_in
-from voisnap_mock.recordings.reading import RecordedCall, read_record
+from voisnap_mock.recordings.reading import RecordedCall
 
 # Told by the lines of the transcript, or nothing that people look for.
-_LEFT_OUT = ("agent.transcript", "agent.typing", "agent.message", "caller.digit", "caller.transcript", "session.opened")
+_LEFT_OUT = (
+    "agent.transcript",
+    "agent.typing",
+    "agent.message",
+    "audio.in",
+    "audio.out",
+    "caller.digit",
+    "caller.message",
+    "caller.transcript",
+    "session.opened",
+)
 _FIXED = ("seq", "at", "t", "tenantId", "callId", "kind")
 
 
-def show(source: Path, *, as_json: bool) -> None:
-    """Print a recorded call.
+def show(source: str, *, url: str | None, tenant: str | None, as_json: bool) -> None:
+    """Print a recorded call, or one of a running server.
 
     Raises:
         ConfigError: it is no record, or cannot be read.
+        CheckFailed: the server does not know it.
     """
-    record = read_record(source, with_audio=False)
+    record = find_record(source, url=url, tenant=tenant, with_audio=False)
     if as_json:
         print_json(
             {
@@ -79,7 +90,7 @@ def _described(event: Mapping[str, Any]) -> tuple[str, str]:
             about = f": {event['summary']}" if event.get("summary") else ""
             return "transfer", f"to {event.get('to')}, {event.get('type')}{about}"
         case {"kind": "event.pushed"}:
-            return "event", f"{event.get('name')} {event.get('payload')}"
+            return "event", f"{event.get('target')} {event.get('arguments')}"
         case {"kind": "method", "target": "SendDtmfAsync"}:
             return "press", str(event.get("digit"))
         case _:

@@ -11,7 +11,8 @@ from voisnap_mock.cloud.rest import CONTROL_PREFIX
 from voisnap_mock.cloud.tenants import Tenant
 from voisnap_mock.cloud.wire import quoted
 from voisnap_mock.control.scope import Scope, problems, refused, seconds_of
-from voisnap_mock.control.shapes import Advance, Alive, ClockState, CoverageReport, Info, Readiness
+from voisnap_mock.control.shapes import Advance, Alive, ClockState, CoverageReport, Emulated, Info, ListOf, Readiness
+from voisnap_mock.fidelity import report
 
 
 class Health(Protocol):
@@ -56,6 +57,11 @@ def server_routes(scope: Scope, info: Callable[[], dict[str, Any]]) -> APIRouter
     async def show_coverage(tenant: InTenant) -> Response:
         """How often each part of the service's API was touched."""
         return JSONResponse({**tenant.coverage.report(), "counts": tenant.coverage.dump()})
+
+    @router.get("/fidelity", response_model=ListOf[Emulated])
+    async def show_fidelity() -> Response:
+        """What is emulated, and on whose word."""
+        return JSONResponse({"data": report()})
 
     @router.get("/clock", response_model=ClockState, responses=problems(404))
     async def show_clock(tenant: InTenant) -> Response:

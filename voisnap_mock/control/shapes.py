@@ -72,6 +72,18 @@ class CoverageReport(BaseModel):
     counts: dict[str, dict[str, int]]
 
 
+class Emulated(BaseModel):
+    """A behaviour of the mock, and what it stands on."""
+
+    area: str
+    subject: str
+    does: str
+    ground: Literal["documented", "observed", "assumed"]
+    basis: str
+    switch: str | None
+    places: list[str]
+
+
 class ClockCall(BaseModel):
     id: str
     t: float

@@ -6,13 +6,14 @@ and whatever is wrong is told with the name of the file, and the line where ther
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from voisnap_mock.audio.frames import WAV_HEADER_BYTES, read_wav, resample, wav_header
 from voisnap_mock.errors import ConfigError, SpeechError
@@ -78,8 +79,17 @@ def read_record(path: Path, *, with_audio: bool = True) -> RecordedCall:
     if stat.S_ISDIR(mode):
         return _record(str(path), lambda name: _read_file(path / name), with_audio=with_audio)
     if stat.S_ISREG(mode):
-        return _read_zip(path, with_audio=with_audio)
+        try:
+            with path.open("rb") as file:
+                return _read_zip(str(path), file, path.stat().st_size, with_audio=with_audio)
+        except OSError as error:
+            raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
     raise RecordError(f"{path}: is neither a folder nor a file; expected the folder of a recorded call, or its zip")
+
+
+def read_packed(source: str, data: bytes, *, with_audio: bool = True) -> RecordedCall:
+    """The same of a zip that came from elsewhere; `source` names it in errors."""
+    return _read_zip(source, io.BytesIO(data), len(data), with_audio=with_audio)
 
 
 def _read_file(path: Path) -> bytes | None:
@@ -105,55 +115,53 @@ def _too_large(where: str, size: int) -> RecordError:
 # --- zip --------------------------------------------------------------------------------------------------------
 
 
-def _read_zip(path: Path, *, with_audio: bool) -> RecordedCall:
+def _read_zip(source: str, packed: IO[bytes], size: int, *, with_audio: bool) -> RecordedCall:
     import zipfile
     import zlib
 
+    if size > _MOST_ZIP_BYTES:
+        raise RecordError(f"{source}: has {size} bytes, at most {_MOST_ZIP_BYTES} are read")
     try:
-        if path.stat().st_size > _MOST_ZIP_BYTES:
-            raise RecordError(f"{path}: has {path.stat().st_size} bytes, at most {_MOST_ZIP_BYTES} are read")
-        with zipfile.ZipFile(path) as archive:
-            entries = _entries(path, archive)
+        with zipfile.ZipFile(packed) as archive:
+            entries = _entries(source, archive)
 
             def read(name: str) -> bytes | None:
                 entry = entries.get(name)
-                return None if entry is None else _read_entry(path, archive, entry)
+                return None if entry is None else _read_entry(source, archive, entry)
 
-            return _record(str(path), read, with_audio=with_audio)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
+            return _record(source, read, with_audio=with_audio)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise RecordError(
-            f"{path}: is not a zip that can be read: {error}; expected the folder of a recorded call, or its zip"
+            f"{source}: is not a zip that can be read: {error}; expected the folder of a recorded call, or its zip"
         ) from error
 
 
-def _entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+def _entries(source: str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """The files of the one record in a zip, by name, whatever folder they are in."""
     listed = archive.infolist()
     if len(listed) > _MOST_ZIP_ENTRIES:
-        raise RecordError(f"{path}: holds {len(listed)} files, at most {_MOST_ZIP_ENTRIES} are looked at")
+        raise RecordError(f"{source}: holds {len(listed)} files, at most {_MOST_ZIP_ENTRIES} are looked at")
     found: dict[str, zipfile.ZipInfo] = {}
     folders = set()
     for entry in listed:
         name = PurePosixPath(entry.filename)
         if name.is_absolute() or ".." in name.parts or "\\" in entry.filename or ":" in entry.filename:
-            raise RecordError(f"{path}: holds {entry.filename!r}, a name that leads out of it; it is no record")
+            raise RecordError(f"{source}: holds {entry.filename!r}, a name that leads out of it; it is no record")
         # Some programs put folders of their own beside what they were told to pack.
         if name.name not in _MOST_BYTES or entry.is_dir() or name.parts[0] == "__MACOSX":
             continue
         folders.add(str(name.parent))
         if len(folders) > 1:
             names = ", ".join(sorted(folders))
-            raise RecordError(f"{path}: holds more than one record ({names}); expected the zip of one call")
+            raise RecordError(f"{source}: holds more than one record ({names}); expected the zip of one call")
         if name.name in found:
-            raise RecordError(f"{path}: holds {entry.filename!r} twice")
+            raise RecordError(f"{source}: holds {entry.filename!r} twice")
         found[name.name] = entry
     return found
 
 
-def _read_entry(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    where = f"{path}/{entry.filename}"
+def _read_entry(source: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    where = f"{source}/{entry.filename}"
     most = _MOST_BYTES[PurePosixPath(entry.filename).name]
     if entry.file_size > most:
         raise _too_large(where, entry.file_size)
