@@ -49,6 +49,8 @@ _LONGEST_HOLD: Final = 1.0
 _ALSO: Final = {"SdpAnswerReceived": "sdp", "IceCandidateReceived": "ice", "SendIceCandidateAsync": "ice"}
 """Points that are crossed by a message besides the one of its own name."""
 _METHODS: Final = {name.lower(): name for name in METHODS}
+_OF_THE_END: Final = ("ConversationEnded", "SessionEnded")
+"""What may still come after an error that the session does not survive."""
 _ON_ANSWERS: Final = frozenset({Framing.FRAGMENT, Framing.COALESCE, Framing.CORRUPT, Framing.MISSING_COMPLETION})
 
 
@@ -135,7 +137,7 @@ class WireTap:
         self._answers: dict[str, Verdict] = {}
         self._handshake: Verdict | None = None
         self._glued_bytes = b""
-        self._has_shaken = False
+        self._has_failed = False
         self._fragments_next = False
 
     def cross(self, crossing: Crossing, forward: Forward) -> None:
@@ -314,6 +316,8 @@ class WireTap:
             self._out.put("", act)
             return
         name = message.target
+        if self._has_failed and name not in _OF_THE_END:
+            return
         way = self._decide(f"event.{name}", target=name, text=_text_of(message.arguments))
         if way.verdict is not None:
             match way.verdict.rule.do:
@@ -338,7 +342,8 @@ class WireTap:
         target, *arguments = error_event(fail.code, verdict.message, recoverable=fail.is_recoverable)
         self._pass_out(Invocation(target, tuple(arguments)), forward)
         session = self.session
-        if session is not None and not fail.is_recoverable and name != "SessionEnded":
+        if session is not None and not fail.is_recoverable:
+            self._has_failed = True
             session.receive(HangupRequested(EndReason.ERROR))
 
     def _mistreat(self, message: Any, how: Framing, verdict: Verdict, forward: Forward) -> None:

@@ -282,6 +282,8 @@ class Session:
             soonest = clock.monotonic() + 1.0
             await clock.sleep_until(soonest if at is None else min(at, soonest))
             for event in connection.handle_deadline(clock.monotonic()):
+                if self._carrier is not None and isinstance(event, ConnectionFailed):
+                    self._carrier.abort()
                 self._take(event)
             if connection.unsent_bytes:
                 self._wake.set()

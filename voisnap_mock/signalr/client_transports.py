@@ -48,6 +48,10 @@ class ClientTransport(Protocol):
 
     async def close(self) -> None: ...
 
+    def abort(self) -> None:
+        """The server has fallen silent: `close` need not wait for it."""
+        ...
+
 
 class WebSocketTransport:
     """WebSockets, by the `websockets` library."""
@@ -103,12 +107,16 @@ class WebSocketTransport:
         except ConnectionClosedOK:
             return b""
         except Gone as error:
-            raise ConnectionClosed(f"the WebSocket broke: {error}") from error
+            raise ConnectionClosed(f"the WebSocket broke: {error.__cause__ or error}") from error
         return data
 
     async def close(self) -> None:
         if self._socket is not None:
             await self._socket.close()
+
+    def abort(self) -> None:
+        if self._socket is not None:
+            self._socket.transport.abort()
 
 
 async def _post(url: str, data: bytes, headers: Headers, tls: ssl.SSLContext | None) -> None:
@@ -160,6 +168,9 @@ class EventStreamTransport:
         with suppress(OSError):
             await self._exit.aclose()
 
+    def abort(self) -> None:
+        """There is nothing to wait for."""
+
 
 class LongPollingTransport:
     """One GET after the other from the server, POST requests to it."""
@@ -202,6 +213,9 @@ class LongPollingTransport:
             self._over = True
             with suppress(OSError):
                 await request("DELETE", self._url, headers=await self._headers(), tls=self._tls)
+
+    def abort(self) -> None:
+        self._over = True
 
 
 TRANSPORTS: Final[dict[Transport, type[WebSocketTransport | EventStreamTransport | LongPollingTransport]]] = {

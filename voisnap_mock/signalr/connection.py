@@ -281,7 +281,8 @@ class HubConnection:
 
     def drop_unsent(self) -> int:
         """Forget everything that is queued; returns how many bytes it was."""
-        dropped = self.queued
+        dropped = self.queued + len(self._handshake_out)
+        self._handshake_out = b""
         self._out.clear()
         self.queued = 0
         return dropped

@@ -510,6 +510,8 @@ class LiveConnection:
             case Severance.CLOSE_NO_RECONNECT:
                 self.abort()
             case Severance.CLOSE:
+                if not self._opened:
+                    self._connection.drop_unsent()
                 self._end(TransportLost("the server closed the transport"))
             case _ if wire is None:
                 self.cut()
@@ -626,6 +628,7 @@ class LiveConnection:
     def _end(self, error: Exception | None) -> None:
         """The hub part is over: tell the hub, let the wire write what is left."""
         self.ended = True
+        self._early = None
         host = self._host
         if self._dispatcher is not None:
             host.clients.remove(self.connection_id)
