@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hub_caller import HubCaller, ServerFactory, Wire, journaled
+from hub_caller import HubCaller, ServerFactory, Wire, journaled, token_of
 
 from voisnap_mock.journal import JournalFilter
 from voisnap_mock.server import Server
@@ -105,6 +105,53 @@ async def test_the_user_ends_the_chat(server: Server) -> None:
         }
         assert (await user.wait_for("SessionEnded"))["reason"] == "user_ended"
         await user.closed()
+
+
+async def test_calls_after_the_end_are_answered_and_ignored(server: Server) -> None:
+    async with clerk(server) as user:
+        answers: list[asyncio.Future[list[Any]]] = []
+
+        async def go_on() -> list[Any]:
+            return [
+                await user.invoke("SendMessageAsync", {"content": "hello?"}),
+                await user.invoke("TypingAsync"),
+                await user.invoke("CancelAsync"),
+                await user.invoke("RequestReconnectionAsync"),
+                await user.invoke("EndSessionAsync"),
+            ]
+
+        user.client.on("SessionEnded", lambda _: answers.append(asyncio.ensure_future(go_on())))
+        await user.invoke("EndSessionAsync")
+        await user.wait_for("SessionEnded")
+        assert await asyncio.gather(*answers) == [[None] * 5]
+        await user.closed()
+    assert user.targets()[-1] == "SessionEnded"
+
+
+async def test_a_graceful_reconnection_is_answered_on_the_same_connection(server: Server) -> None:
+    async with clerk(server) as user:
+        session_id = (await user.wait_for("SessionStarted"))["sessionId"]
+        assert await user.invoke("RequestReconnectionAsync") is None
+        await user.wait_for("Reconnected", sessionId=session_id)
+        await user.invoke("SendMessageAsync", {"content": "x", "metadata": {"n": 1}})
+        await user.wait_for("MessageReceived", isFinal=True, content="You wrote: 1.")
+
+
+@pytest.mark.parametrize(("whose", "says"), [("nobody's", "not known"), ("over", "is over"), ("foreign", "not known")])
+async def test_a_resume_that_is_refused_says_why(server: Server, whose: str, says: str) -> None:
+    async with clerk(server) as user:
+        session_id = (await user.wait_for("SessionStarted"))["sessionId"]
+        if whose == "over":
+            await user.invoke("EndSessionAsync")
+            await user.closed()
+        elif whose == "nobody's":
+            session_id = "conv_nobody"
+        token = token_of(server, tenant="ten_other" if whose == "foreign" else "ten_dev")
+        async with HubCaller(server, "chat", token=token, agentId="agt_clerk", sessionId=session_id) as other:
+            error = await other.wait_for("Error")
+            assert (error["code"], error["recoverable"]) == ("RECONNECT_FAILED", False)
+            assert says in error["message"]
+            await other.closed()
 
 
 WRONG_CALLS: list[tuple[str, tuple[Any, ...], str]] = [
