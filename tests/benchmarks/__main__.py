@@ -31,6 +31,9 @@ from voisnap_mock.audio.tts import LocalSynthesizer, say
 from voisnap_mock.clock import SystemClock
 from voisnap_mock.engine.call import Call
 from voisnap_mock.engine.events import AudioArrived, Started
+from voisnap_mock.faults.plan import FaultPlan
+from voisnap_mock.faults.reading import read_faults
+from voisnap_mock.faults.rules import Crossing
 from voisnap_mock.journal import Journal
 from voisnap_mock.recordings import CallArchive, Recorder
 from voisnap_mock.signalr import HubClient
@@ -432,6 +435,37 @@ class _Quiet:
     reason: str | None = None
 
 
+def faults(quick: bool) -> dict[str, object]:
+    """What a frame of agent audio costs with 50 faults armed, its crossing made and decided.
+
+    One kind waits for other places and turns, one for later times at this place, one fires at every frame. Without
+    faults nothing is in the way of a frame: `frame` measures that.
+    """
+    number = 5_000 if quick else 100_000
+    places = ("stt", "llm", "tts", "audio.out", "event.Transcription")
+    elsewhere = [
+        {"at": places[turn % 5], "when": {"agent": f"agt_{turn % 7}", "turn": turn}, "do": {"slow": "1s"}}
+        for turn in range(1, 51)
+    ]
+    later = [{"at": "audio.out", "when": {"call_after": f"{9_000 + at}s"}, "do": {"slow": "1s"}} for at in range(50)]
+    fires = [{"at": "audio.out", "do": {"impair": {"loss": 0.1}}}, *elsewhere[1:]]
+
+    def cost(rules: list[dict[str, object]]) -> float:
+        plan = FaultPlan(1)
+        plan.load(read_faults({"faults": rules}, source="benchmark"))
+        plan.session_opened("conv_1")
+        best = math.inf
+        for _ in range(5):
+            began = perf_counter()
+            for at in range(number):
+                plan.decide(Crossing("audio.out", at * 0.02, "conv_1", "agt_3", "voice", at // 5_000))
+            best = min(best, (perf_counter() - began) / number)
+        return round(best * 1e6, 2)
+
+    waiting = max(cost(elsewhere), cost(later))
+    return {"us_per_crossing": waiting, "us_per_firing": cost(fires)}
+
+
 CASES = {
     "start": start,
     "calls": calls,
@@ -445,6 +479,7 @@ CASES = {
     "crowd": crowd,
     "playout": playout,
     "journal": journal,
+    "faults": faults,
     "thousand": thousand,
 }
 GOALS = {
@@ -460,6 +495,7 @@ GOALS = {
     "crowd": {"cpu_s": 60.0},
     "playout": {"off_20_ms_by_ms": 0.01, "late_ms_p99": 20.0},
     "journal": {"us_per_entry": 3.0},
+    "faults": {"us_per_crossing": 2.0},
     "thousand": {"cpu_s_per_call": 0.3},
 }
 """By case: the most that a figure may be."""

@@ -24,7 +24,7 @@ def plan_of(text: str, *, seed: int = 1, sessions: Sequence[str] = ("s1",)) -> F
 
 
 def at(point: str = "stt", **facts: object) -> Crossing:
-    return replace(Crossing(point, session="s1", agent="agt_a", channel="voice"), **facts)
+    return Crossing(point, session="s1", agent="agt_a", channel="voice")._replace(**facts)
 
 
 def fired(plan: FaultPlan, crossings: Sequence[Crossing]) -> list[tuple[str, ...]]:
@@ -218,7 +218,7 @@ def test_phases_go_by_the_wall_clock_outside_of_sessions() -> None:
     plan.start_schedule("s", now=1_000.0)
     outside = Crossing("negotiate")
     times = (999, 1_010, 1_020, 1_059, 1_061)
-    assert [bool(plan.decide(replace(outside, t=t))) for t in times] == [False, False, True, True, False]
+    assert [bool(plan.decide(outside._replace(t=t))) for t in times] == [False, False, True, True, False]
 
 
 def test_a_loop_begins_anew_and_what_does_not_loop_is_over() -> None:

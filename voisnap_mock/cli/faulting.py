@@ -12,7 +12,7 @@ import typer
 from voisnap_mock.cli.console import Console, Span, open_console, print_json
 from voisnap_mock.cli.service import control
 from voisnap_mock.errors import ConfigError
-from voisnap_mock.faults.token import PREFIX
+from voisnap_mock.faults.token import is_token
 
 
 def show(url: str | None, tenant: str | None, *, as_json: bool) -> None:
@@ -70,7 +70,7 @@ def json_or_text(text: str | None) -> Any:
 
 def _text_of(rule: str) -> str:
     """A rule or a token as it was written, or the file of that name."""
-    if rule.startswith(PREFIX) or any(letter in rule for letter in "{[\n:"):
+    if is_token(rule) or any(letter in rule for letter in "{[\n:"):
         return rule
     path = Path(rule)
     try:

@@ -12,20 +12,22 @@ the number of the match in it. Nothing else goes in, so neither speed nor chunki
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from hashlib import blake2b
 from typing import Literal
 
 from voisnap_mock.errors import FaultConflict, FaultUnknown
-from voisnap_mock.faults.draws import draw, mix
+from voisnap_mock.faults.draws import draw
 from voisnap_mock.faults.rules import Crossing, FaultRule, Faults, Phase, Schedule, Verdict, family
 from voisnap_mock.faults.token import text_to_token
 from voisnap_mock.faults.writing import write_faults
 
 # Of endless different crossings (paths, turns) only so many are remembered at a time.
 _MOST_KNOWN = 4_096
+_MOST_READY = 16
 
 _NONE: tuple[Verdict, ...] = ()
 _STILL = ("agent", "channel", "target", "turn")
@@ -149,6 +151,65 @@ class _Armed:
         return f"{', '.join(place)}: {why}"
 
 
+class _Waiting:
+    """Rules that nothing can be said of before a time, the earliest first.
+
+    Args:
+        name: the condition that says when.
+    """
+
+    __slots__ = ("armed", "since")
+
+    def __init__(self, found: Iterable[_Armed], name: str) -> None:
+        timed = [(since, armed) for armed in found if (since := getattr(armed.rule.when, name)) is not None]
+        timed.sort(key=lambda one: one[0])
+        self.since = [since for since, _ in timed]
+        self.armed = [armed for _, armed in timed]
+
+
+class _Candidates:
+    """The rules that one kind of crossing can be about; those that wait for a time are not looked at before it."""
+
+    __slots__ = ("_all", "_by_audio", "_by_call", "_last", "_places", "_ready")
+
+    def __init__(self, found: list[_Armed], places: Mapping[_Armed, int]) -> None:
+        self._places = places
+        self._last: Crossing | None = None
+        self._put(found)
+
+    def _put(self, found: list[_Armed]) -> None:
+        self._all = found
+        self._by_call = _Waiting(found, "call_after")
+        self._by_audio = _Waiting((armed for armed in found if armed.rule.when.call_after is None), "audio_after")
+        waiting = {*self._by_call.armed, *self._by_audio.armed}
+        self._ready = {(0, 0): [armed for armed in found if armed not in waiting]}
+
+    def at(self, crossing: Crossing) -> list[_Armed]:
+        """Those to look at, in order."""
+        if not self._by_call.since and not self._by_audio.since:
+            return self._all
+        self._last = crossing
+        due = bisect_right(self._by_call.since, crossing.t), bisect_right(self._by_audio.since, crossing.audio)
+        ready = self._ready.get(due)
+        if ready is None:
+            first = self._ready[0, 0]
+            if len(self._ready) >= _MOST_READY:
+                self._ready = {(0, 0): first}
+            ready = [*first, *self._by_call.armed[: due[0]], *self._by_audio.armed[: due[1]]]
+            ready.sort(key=lambda armed: self._places[armed])
+            self._ready[due] = ready
+        return ready
+
+    def drop_spent(self) -> None:
+        self._put([armed for armed in self._all if not armed.is_spent])
+
+    def note_misses(self) -> None:
+        """What the rules that nobody looked at have missed the last time."""
+        if self._last is not None:
+            for armed in (*self._by_call.armed, *self._by_audio.armed):
+                armed.holds(self._last)
+
+
 class Scope:
     """Rules of one connection and its session only."""
 
@@ -182,7 +243,7 @@ class FaultPlan:
         self._places: dict[_Armed, int] = {}
         self._schedules: dict[str, Schedule] = {}
         self._started: dict[str, float] = {}
-        self._candidates: dict[_Key, list[_Armed]] = {}
+        self._candidates: dict[_Key, _Candidates] = {}
         self._counts: dict[str, dict[_Armed, _Count]] = {}
         self._sessions: dict[str, int] = {}
         self._opened = 0
@@ -326,9 +387,10 @@ class FaultPlan:
     def decide(self, crossing: Crossing, scope: Scope | None = None) -> tuple[Verdict, ...]:
         """The rules that fire at this crossing, in the order in which they are to be carried out."""
         key = (crossing.point, crossing.agent, crossing.channel, crossing.target, crossing.turn)
-        candidates = self._candidates.get(key)
-        if candidates is None:
-            candidates = self._find(key, crossing)
+        found = self._candidates.get(key)
+        if found is None:
+            found = self._find(key, crossing)
+        candidates = found.at(crossing)
         if scope is not None:
             candidates = [*(armed for armed in scope.armed if self._fits(armed, crossing)), *candidates]
         elif not candidates:
@@ -337,7 +399,7 @@ class FaultPlan:
         has_spent = False
         for place, armed in enumerate(candidates):
             if armed.is_spent:
-                has_spent = True
+                has_spent = has_spent or armed.base is not None
             elif (verdict := self._try(armed, crossing)) is not None:
                 verdicts.append(verdict)
                 if verdict.rule.is_exclusive:
@@ -345,8 +407,8 @@ class FaultPlan:
                         if behind.rule.is_exclusive and not behind.fired:
                             behind.missed(_Miss.BEHIND, crossing, f"the fault {verdict.rule.id!r} fired before it")
                     break
-        if has_spent and scope is None:
-            self._candidates[key] = [armed for armed in candidates if not armed.is_spent]
+        if has_spent:
+            found.drop_spent()
         return tuple(verdicts)
 
     def _try(self, armed: _Armed, crossing: Crossing) -> Verdict | None:
@@ -384,23 +446,28 @@ class FaultPlan:
         count.fired += 1
         armed.fired += 1
         armed.is_spent = not is_own and rule.times is not None and armed.fired >= rule.times
-        return Verdict(rule, mix(count.seed, -count.matches))
+        return Verdict(rule, count.seed, count.matches)
 
     def _count(self, armed: _Armed, session: str) -> _Count:
         number = 0 if armed.base is None else self._sessions.get(session, armed.base) - armed.base
         name = f"{armed.seed}\0{armed.rule.id}\0{number}".encode()
         return _Count(int.from_bytes(blake2b(name, digest_size=8).digest(), "little"))
 
-    def _find(self, key: _Key, crossing: Crossing) -> list[_Armed]:
+    def _find(self, key: _Key, crossing: Crossing) -> _Candidates:
         """Those of the armed rules that this kind of crossing can be about."""
         armed = (*self._by_point.get(crossing.point, ()), *self._patterns)
         found = [one for one in armed if not one.is_spent and self._fits(one, crossing)]
         if self._patterns:
             found.sort(key=lambda one: self._places[one])
         if len(self._candidates) >= _MOST_KNOWN:
-            self._candidates.clear()
-        self._candidates[key] = found
-        return found
+            self._forget_candidates()
+        candidates = self._candidates[key] = _Candidates(found, self._places)
+        return candidates
+
+    def _forget_candidates(self) -> None:
+        for candidates in self._candidates.values():
+            candidates.note_misses()
+        self._candidates.clear()
 
     def _fits(self, armed: _Armed, crossing: Crossing) -> bool:
         if not armed.crosses(crossing.point):
@@ -429,6 +496,8 @@ class FaultPlan:
 
     def report(self) -> tuple[RuleReport, ...]:
         """Every rule that is armed or has been until it was spent, in order."""
+        for candidates in self._candidates.values():
+            candidates.note_misses()
         return tuple(_report(armed) for armed in self._armed)
 
     def token(self) -> str:
@@ -450,6 +519,7 @@ class FaultPlan:
     def _changed(self) -> None:
         """What was found for crossings is no longer true."""
         self.version += 1
+        self._forget_candidates()
         used: dict[str, list[Schedule]] = {}
         for schedule in self._schedules.values():
             for rule_id in dict.fromkeys(rule_id for phase in schedule.phases for rule_id in phase.use):
@@ -466,7 +536,6 @@ class FaultPlan:
                 for point in armed.rule.at:
                     self._by_point.setdefault(point, []).append(armed)
         self._rows = frozenset(row for armed in (*self._standing, *self._armed) for row in _rows(armed.rule))
-        self._candidates.clear()
         for counts in self._counts.values():
             for gone in [armed for armed in counts if armed.base is not None and armed not in self._places]:
                 del counts[gone]

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+from voisnap_mock.faults.draws import mix
 
 # --- What is done ---------------------------------------------------------------------------------------------
 
@@ -332,9 +334,8 @@ class Faults:
 # --- What crosses ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Crossing:
-    """One crossing of a point, as far as rules may ask about it.
+class Crossing(NamedTuple):
+    """One crossing of a point, as far as rules may ask about it. A tuple: a call with bad audio makes fifty a second.
 
     Attributes:
         t: call time in seconds; outside a session real time since the server began.
@@ -353,13 +354,17 @@ class Crossing:
     audio: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One rule that fires at a crossing."""
+class Verdict(NamedTuple):
+    """One rule that fires at a crossing; `seed` and `number` say which of its firings it is."""
 
     rule: FaultRule
-    draw: int
-    """A seed of this firing's own, for actions that draw (`Impair`, corruption)."""
+    seed: int = 0
+    number: int = 0
+
+    @property
+    def draw(self) -> int:
+        """A seed of this firing's own, for actions that draw (`Impair`, corruption)."""
+        return mix(self.seed, -self.number)
 
     @property
     def message(self) -> str:
