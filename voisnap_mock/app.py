@@ -140,7 +140,7 @@ class App:
         self._trace_ids = IdSource(self.tenancy.seed_for("trace"))
         self._connection_ids = IdSource(self.tenancy.seed_for("connection"))
         self.door = Door(self.tokens, self.tenants, self.clock)
-        hub_door = HubDoor(self.door, self._new_trace_id)
+        hub_door = HubDoor(self.door, self._new_trace_id, self.clock, policies={VOICE_PATH: "voice-hub"})
         webrtc_door = WebRtcDoor(self.door, self.clock, self._new_trace_id)
         self._webrtc = WebRtcSessions(self.door, self.clock, IdSource(self.tenancy.seed_for("webrtc")), load=load_peers)
         self._webrtc_hub = WebRtcHub(self.clock, self._new_peer)
@@ -270,6 +270,7 @@ class App:
         return self._rest
 
     def _build_rest(self) -> Asgi:
+        from voisnap_mock.cloud.requests import Requests
         from voisnap_mock.cloud.rest import build_rest
         from voisnap_mock.control.guard import Guard
         from voisnap_mock.control.routes import build_control
@@ -278,6 +279,7 @@ class App:
 
         return build_rest(
             door=self.door,
+            requests=Requests(self.tenants, self.clock),
             clock=self.clock,
             new_trace_id=self._new_trace_id,
             on_error=self._note_defect,

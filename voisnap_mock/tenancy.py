@@ -20,7 +20,7 @@ from voisnap_mock.cloud.tenants import Enrolment as Enrolment
 from voisnap_mock.cloud.tenants import Tenant, Tenants
 from voisnap_mock.cloud.tenants import Wishes as Wishes
 from voisnap_mock.cloud.tokens import TokenAuthority
-from voisnap_mock.cloud.wire import EVENT_TARGETS
+from voisnap_mock.cloud.wire import TARGETS
 from voisnap_mock.config import Settings, check_agents, parse_agents
 from voisnap_mock.engine.runner import SessionTable
 from voisnap_mock.engine.runner.voicing import Synthesizer
@@ -156,10 +156,11 @@ class Tenancy:
         self._listen()
 
     def reset(self, tenant: Tenant) -> None:
-        """Back to the agents file that the tenant began with, and its faults."""
+        """Back to the agents file that the tenant began with, and its faults; rates are counted anew."""
         tenant.own = self._first.get(tenant.id)
         tenant.load(tenant.own or self._file)
         self._faults.reset(tenant.id)
+        tenant.rates.clear()
         self._listen()
 
     def _check(self, file: AgentsFile, prompts: Recordings) -> None:
@@ -188,7 +189,7 @@ class Tenancy:
             mode=mode,
             idle_grace=self._settings.idle_grace,
             tap_for=calls.open,
-            targets=EVENT_TARGETS,
+            targets=TARGETS,
         )
         tenant = Tenant(tenant_id, clock=self._clock, journal=journal, sessions=sessions, calls=calls)
         self._faults.open(tenant, seed)

@@ -355,3 +355,36 @@ async def test_health_and_info(http: httpx.AsyncClient, server: Server) -> None:
     assert info.keys() == {"version", "urls", "tenants", "uptimeSeconds", "agents", "ears", "voices"}
     assert info["tenants"] == ["ten_dev", "ten_other"]
     assert info["urls"]["voice"] == f"ws://127.0.0.1:{server.port}/hubs/voice"
+
+
+# --- in the journal -----------------------------------------------------------------------------------------------
+
+
+async def test_every_request_is_journaled_without_what_it_carries(http: httpx.AsyncClient, server: Server) -> None:
+    login = await http.post(
+        "/api/v1/auth/login?access_token=eyJhbGciOi.abc.def", json={"email": "dev@example.test", "password": "dev"}
+    )
+    await http.get("/api/v1/agents", headers={"Authorization": f"Bearer {login.json()['accessToken']}"})
+    await http.get("/api/v1/agents", headers={"Authorization": "Bearer nonsense"})
+    await http.get("/api/v1/nothing")
+    await http.get("/readyz")
+    entries = [entry for entry in server.app.tenants.default.journal.entries() if entry.kind == "http.request"]
+    assert [(entry.details["target"], entry.details["status"]) for entry in entries] == [
+        ("POST /api/v1/auth/login", 200),
+        ("GET /api/v1/agents", 200),
+        ("GET /api/v1/agents", 401),
+        ("GET /api/v1/nothing", 404),
+    ]
+    assert all(0 <= entry.details["took"] < 10 for entry in entries)
+    assert set(entries[0].details) == {"target", "method", "path", "status", "took"}
+    assert "failed check: malformed" in entries[2].details["message"]
+    assert entries[2].details["check"] == "malformed"
+
+
+async def test_a_request_is_journaled_by_its_own_tenant(http: httpx.AsyncClient, server: Server) -> None:
+    await http.post("/api/v1/auth/login", json={"email": "other@example.test", "password": "other"})
+    other = server.app.tenants.get("ten_other")
+    assert other is not None
+    assert [entry.details["target"] for entry in other.journal.entries() if entry.kind == "http.request"] == [
+        "POST /api/v1/auth/login"
+    ]

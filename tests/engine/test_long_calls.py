@@ -102,7 +102,7 @@ def test_ten_minutes_of_noise_do_not_keep_an_agent_talking() -> None:
     exchange = after(script_of(timing=PATIENT), noise(600), understood=("",) * 50)
     assert exchange.session.t == 600.0
     assert len(exchange.all(CallerTranscript)) <= 1
-    assert len(exchange.journal.entries()) < 30
+    assert len([entry for entry in exchange.journal.entries() if not entry.kind.startswith("audio.")]) < 30
 
 
 def test_speech_that_never_ends_is_cut_into_utterances_of_thirty_seconds() -> None:

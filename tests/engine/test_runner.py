@@ -256,7 +256,7 @@ async def test_a_chat_from_greeting_to_answer(studio: Studio) -> None:
     assert all(event.message_id.startswith("msg_") for event in finals)
 
 
-async def test_the_journal_has_everything_but_audio(studio: Studio) -> None:
+async def test_the_journal_has_everything_and_audio_by_the_second(studio: Studio) -> None:
     studio.hearing = ScriptedHearing("a refund")
     line = studio.call()
     await line.start()
@@ -268,9 +268,13 @@ async def test_the_journal_has_everything_but_audio(studio: Studio) -> None:
         "session.started",
         "turn.answered",
         *["agent.transcript"] * 3,
-        *["caller.transcript"] * 2,
+        "caller.transcript",
+        "audio.in",
+        "caller.transcript",
         "turn.answered",
         "reply.interrupted",
+        "audio.in",
+        "audio.out",
         "session.ended",
     ]
     (ended,) = [entry for entry in studio.journal.entries() if entry.kind == "session.ended"]

@@ -307,6 +307,7 @@ class Limits:
     max_utterance: float = 30.0
     journal_entries: int = 50_000
     journal_bytes: int = 32 * 1024 * 1024
+    rate_limits: Literal["off", "starter", "professional", "business"] = "off"
 
 
 @dataclass(frozen=True, slots=True)

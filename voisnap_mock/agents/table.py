@@ -203,6 +203,11 @@ LIMITS = Record(
         Key("max_utterance", Duration("1s", "10m"), "speech after which an utterance ends by itself (30s)"),
         Key("journal_entries", Integer(1), "entries that the journal keeps (50000)"),
         Key("journal_bytes", Integer(1024), "bytes that the journal keeps (33554432)"),
+        Key(
+            "rate_limits",
+            Choice(("off", "starter", "professional", "business")),
+            "the plan whose rate limits count (off)",
+        ),
     ),
     script.Limits,
 )

@@ -39,6 +39,7 @@ class ChatHub(SessionHub):
 
     @hub_method(name="TypingAsync")
     def typing(self, connection: HubContext) -> None:
+        self.note_method(connection, "TypingAsync")
         outlet_of(connection).receive(UserTyping())
 
     @hub_method(name="CancelAsync")

@@ -1,7 +1,7 @@
 """The REST side of the service: authentication, keys, agents. Every error is an RFC 7807 body."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -12,10 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from voisnap_mock.agents.script import User
+from voisnap_mock.agents.script import DEFAULT_TENANT, User
 from voisnap_mock.clock import Clock
 from voisnap_mock.cloud.door import Admission, Door, refusal
 from voisnap_mock.cloud.problems import CONTENT_TYPE, REASON_HEADER, ProblemDetails, RequestRefused
+from voisnap_mock.cloud.rates import HEADERS as RATE_HEADERS
+from voisnap_mock.cloud.rates import Policy
+from voisnap_mock.cloud.requests import Requests, note_of
 from voisnap_mock.cloud.tenants import Agent, Tenant
 from voisnap_mock.cloud.tokens import MfaChallenge, TokenRefused, Tokens, user_id
 from voisnap_mock.cloud.webrtc_sessions import WebRtcSessions
@@ -24,6 +27,7 @@ from voisnap_mock.journal import is_credential
 
 MAX_PAGE_SIZE = 100
 CONTROL_PREFIX = "/__voisnap"
+HEALTH = ("/livez", "/readyz")
 
 
 class _Body(BaseModel):
@@ -58,6 +62,7 @@ class WebRtcBody(_Body):
 def build_rest(
     *,
     door: Door,
+    requests: Requests,
     clock: Clock,
     new_trace_id: Callable[[], str],
     on_error: Callable[[str, Exception], None],
@@ -69,6 +74,7 @@ def build_rest(
     """The application with all routes, the error answers, and CORS for browsers.
 
     Args:
+        requests: counts and journals them.
         on_error: told of an exception that nobody expected, with method and path; the client gets a 500 that shows
             nothing of it.
         page: the routes of the sample page, when there is to be one.
@@ -76,7 +82,7 @@ def build_rest(
         guard: gets method and headers of every request to them, and says what to answer it instead, if anything.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, strict_content_type=False)
-    app.include_router(_routes(door, clock, webrtc))
+    app.include_router(_routes(door, requests, clock, webrtc))
     app.include_router(control)
     if page is not None:
         app.include_router(page)
@@ -84,41 +90,35 @@ def build_rest(
     def answer(problem: ProblemDetails) -> Response:
         return Response(problem.body(new_trace_id()), problem.status, problem.all_headers(), CONTENT_TYPE)
 
+    def refuse(request: Request, problem: ProblemDetails, **details: object) -> Response:
+        if (note := note_of(request.scope)) is not None:
+            note.details.update(details, message=problem.detail)
+        return answer(problem)
+
     async def on_refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestRefused)
-        return answer(error.problem)
+        return refuse(request, error.problem)
 
     async def on_token_refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, TokenRefused)
-        tenant = door.tenants.default
-        tenant.journal.append(
-            "http.refused",
-            tenant_id=tenant.id,
-            target=f"{request.method} {request.url.path}",
-            check=error.check,
-            message=str(error),
-        )
-        return answer(refusal(error))
+        return refuse(request, refusal(error), check=error.check)
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 400 and error.__cause__ is not None:
             # FastAPI says so when reading the body fails in another way than by wrong JSON.
             text = f"expected a JSON object, but the body cannot be read: {type(error.__cause__).__name__}"
-            return answer(ProblemDetails(422, f"body: {text}", errors={"body": [text]}))
-        return answer(_http_problem(request, error))
+            return refuse(request, ProblemDetails(422, f"body: {text}", errors={"body": [text]}))
+        return refuse(request, _http_problem(request, error))
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return answer(invalid_request(error.errors(), content_type=request.headers.get("content-type")))
+        return refuse(request, invalid_request(error.errors(), content_type=request.headers.get("content-type")))
 
     async def on_unexpected(request: Request, error: Exception) -> Response:
         on_error(f"{request.method} {request.url.path}", error)
-        return answer(
-            ProblemDetails(
-                500, "voisnap-mock failed while it answered; this is a defect of the mock, its log has the details"
-            )
-        )
+        text = "voisnap-mock failed while it answered; this is a defect of the mock, its log has the details"
+        return refuse(request, ProblemDetails(500, text))
 
     app.add_exception_handler(RequestRefused, on_refused)
     app.add_exception_handler(TokenRefused, on_token_refused)
@@ -132,17 +132,20 @@ def build_rest(
         allow_credentials=True,
         allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
         allow_headers=("*",),
-        expose_headers=(REASON_HEADER, "Retry-After", "WWW-Authenticate"),
+        expose_headers=(REASON_HEADER, "Retry-After", "WWW-Authenticate", *RATE_HEADERS),
         max_age=600,
     )
+    service = requests.around(with_cors)
 
     async def answer_request(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         if len(path) > 1 and path.endswith("/"):
             # As ASP.NET Core routes; a redirect would cost some clients their Authorization header.
             scope["path"] = path = path.rstrip("/") or "/"
-        if not path.startswith(CONTROL_PREFIX):
+        if path in HEALTH:
             await with_cors(scope, receive, send)
+        elif not path.startswith(CONTROL_PREFIX):
+            await service(scope, receive, send)
         elif (problem := guard(scope["method"], scope["headers"])) is not None:
             await answer(problem)(scope, receive, send)
         else:
@@ -151,7 +154,7 @@ def build_rest(
     return answer_request
 
 
-def _routes(door: Door, clock: Clock, webrtc: WebRtcSessions) -> APIRouter:
+def _routes(door: Door, requests: Requests, clock: Clock, webrtc: WebRtcSessions) -> APIRouter:
     """The service's own routes.
 
     Source: Documented that POST /api/v1/auth/login exists (real-time overview), and the agents (API overview: envelope,
@@ -160,23 +163,38 @@ def _routes(door: Door, clock: Clock, webrtc: WebRtcSessions) -> APIRouter:
     router = APIRouter()
     tokens = door.tokens
 
-    def admitted(request: Request) -> Admission:
-        return door.admit(request.headers.get("Authorization"), is_hub=False)
+    def admitted(policy: Policy) -> Callable[[Request], Awaitable[Admission]]:
+        async def admit(request: Request) -> Admission:
+            admission = door.admit(request.headers.get("Authorization"), is_hub=False)
+            requests.limit(request.scope, admission.tenant, policy, admission.identity.subject)
+            return admission
 
-    Admitted = Annotated[Admission, Depends(admitted)]
+        return admit
+
+    def by_address(request: Request, tenant_id: str, policy: Policy) -> None:
+        tenant = door.tenants.get(tenant_id) or door.tenants.default
+        requests.limit(request.scope, tenant, policy, request.client.host if request.client else "")
+
+    Admitted = Annotated[Admission, Depends(admitted("api-standard"))]
+    AdmittedToList = Annotated[Admission, Depends(admitted("api-read-heavy"))]
+    AdmittedToWrite = Annotated[Admission, Depends(admitted("api-write"))]
 
     # --- authentication ---------------------------------------------------------------------------------------------
 
     @router.post("/api/v1/auth/login")
-    async def login(body: LoginBody) -> Response:
+    async def login(request: Request, body: LoginBody) -> Response:
+        user = tokens.user(body.email)
+        by_address(request, DEFAULT_TENANT if user is None else user.tenant, "auth-strict")
         return JSONResponse(_login_answer(tokens.login(body.email, body.password, clock.wall())))
 
     @router.post("/api/v1/auth/mfa/verify")
-    async def verify_mfa(body: MfaBody) -> Response:
+    async def verify_mfa(request: Request, body: MfaBody) -> Response:
+        by_address(request, DEFAULT_TENANT, "auth-strict")
         return JSONResponse(_login_answer(tokens.verify_mfa(body.mfaToken, body.code, clock.wall())))
 
     @router.post("/api/v1/auth/refresh")
-    async def refresh(body: RefreshBody) -> Response:
+    async def refresh(request: Request, body: RefreshBody) -> Response:
+        by_address(request, DEFAULT_TENANT, "api-standard")
         return JSONResponse(_login_answer(tokens.refresh(body.refreshToken, clock.wall())))
 
     @router.post("/api/v1/auth/logout")
@@ -201,7 +219,7 @@ def _routes(door: Door, clock: Clock, webrtc: WebRtcSessions) -> APIRouter:
 
     @router.get("/api/v1/agents")
     async def list_agents(
-        admission: Admitted,
+        admission: AdmittedToList,
         page: Annotated[int, Query(ge=1)] = 1,
         page_size: Annotated[int, Query(alias="pageSize", ge=1, le=MAX_PAGE_SIZE)] = 20,
         sort_by: Annotated[Literal["createdAt", "updatedAt", "name", "id", "status"], Query(alias="sortBy")] = (
@@ -228,7 +246,7 @@ def _routes(door: Door, clock: Clock, webrtc: WebRtcSessions) -> APIRouter:
         return JSONResponse(agent_answer(_known_agent(admission.tenant, agent_id)))
 
     @router.post("/api/v1/webrtc/sessions")
-    async def create_webrtc_session(body: WebRtcBody, admission: Admitted) -> Response:
+    async def create_webrtc_session(body: WebRtcBody, admission: AdmittedToWrite) -> Response:
         agent = _known_agent(admission.tenant, body.agentId)
         return JSONResponse(await webrtc.create(admission.tenant, agent.script.id, body.metadata or {}), 201)
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from voisnap_mock.clock import Clock, Timer
 from voisnap_mock.cloud.door import Admission, Door, refusal
 from voisnap_mock.cloud.problems import CONTENT_TYPE, ProblemDetails
+from voisnap_mock.cloud.rates import Policy
 from voisnap_mock.cloud.tenants import Agent, Tenant
 from voisnap_mock.cloud.tokens import TokenRefused
 from voisnap_mock.cloud.wire import (
@@ -94,14 +95,21 @@ class HubDoor:
     `metadata` that is no JSON object is 400.
     """
 
-    def __init__(self, door: Door, new_trace_id: Callable[[], str]) -> None:
+    def __init__(
+        self, door: Door, new_trace_id: Callable[[], str], clock: Clock, *, policies: Mapping[str, Policy] = {}
+    ) -> None:
         self._door = door
         self._new_trace_id = new_trace_id
+        self._clock = clock
+        self._policies = policies
 
     def authenticate(self, request: ConnectionRequest) -> Visit:
-        """Raises ConnectionDenied: 401 that names the failed check, or 400 for metadata that cannot be read."""
+        """Raises ConnectionDenied: 401 that names the failed check, 400 for metadata that cannot be read, or 429."""
         try:
-            return self.admit(request)
+            visit = self.admit(request)
+            if visit.admission is not None:
+                self._welcome(request, visit.admission.tenant)
+            return visit
         except TokenRefused as error:
             tenant = self._door.tenants.default
             tenant.journal.append(
@@ -138,6 +146,27 @@ class HubDoor:
             if (value := query.get(name)) is not None:
                 variables[name] = value
         return Visit(admission, query.get("agentId") or None, query.get("sessionId") or None, variables)
+
+    def _welcome(self, request: ConnectionRequest, tenant: Tenant) -> None:
+        """Count and journal a client that asks for a connection, once for each.
+
+        Source: Documented, rate-limits page: VoiceHub connections per minute and tenant. Assumed: negotiating counts,
+        and an upgrade only if it comes without.
+        """
+        hub = request.path.rstrip("/").removesuffix("/negotiate")
+        negotiates = hub != request.path.rstrip("/")
+        if not negotiates and request.query.get("id"):
+            return
+        policy, plan = self._policies.get(hub), tenant.file.limits.rate_limits
+        rate = None if policy is None else tenant.rates.take(plan, policy, tenant.id, self._clock.wall())
+        if rate is not None and rate.is_exceeded:
+            problem = rate.problem(plan)
+            tenant.journal.append(
+                "connection.refused", tenant_id=tenant.id, hub=hub, policy=rate.policy, message=problem.detail
+            )
+            raise self._denied(problem)
+        if negotiates:
+            tenant.journal.append("connection.negotiated", tenant_id=tenant.id, hub=hub, client=request.client)
 
     def check_access(self, request: ConnectionRequest) -> Admission:
         """Raises TokenRefused: the access token is missing or fails a check."""
@@ -339,6 +368,7 @@ class SessionHub(Hub):
         """Write what the hub's endpoint has noticed into the journal of the connection's tenant."""
         kind = _NOTICES.get(notice.kind)
         connection = self._connections.get(notice.connection_id)
+        visit = notice.user
         if kind is None:
             return
         message = notice.detail
@@ -348,6 +378,10 @@ class SessionHub(Hub):
             _log.error("hub: %s", message, exc_info=notice.error)
         if connection is not None:
             self._note(connection, kind, message=message)
+        elif isinstance(visit, Visit) and visit.admission is not None:
+            # It came no further than the handshake.
+            tenant = visit.admission.tenant
+            tenant.journal.append(kind, tenant_id=tenant.id, connectionId=notice.connection_id, message=message)
 
     def check(self, connection: HubContext, check: Callable[[Given], Checked], given: Given) -> Checked:
         """`check(given)`; what is wrong with the argument goes to the client and into the journal.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from voisnap_mock.agents.script import DEFAULT_TENANT, AgentScript, AgentsFile, Limits, User
 from voisnap_mock.clock import Clock
+from voisnap_mock.cloud.rates import RateCounter
 from voisnap_mock.coverage import Coverage
 from voisnap_mock.engine.runner import ClockMode, SessionTable
 from voisnap_mock.journal import Journal
@@ -37,6 +38,7 @@ class Tenant:
         file: the agents file it goes by now; sessions under way keep the one they began with.
         agents: by id, in the order of the file.
         own: the agents file it was given for itself; None when it goes by the server's and changes with it.
+        rates: how many requests were made here, as far as they are limited.
         coverage: which parts of the API were touched here.
         hidden: agents that calls reach though no list shows them, by id.
         on_load: told of each agents file that it goes by.
@@ -50,6 +52,7 @@ class Tenant:
         self.sessions = sessions
         self.calls = calls
         self.own: AgentsFile | None = None
+        self.rates = RateCounter()
         self.coverage = Coverage()
         journal.follow(self.coverage.take)
         self.hidden: Mapping[str, Agent] = {}

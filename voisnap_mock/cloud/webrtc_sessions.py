@@ -88,9 +88,8 @@ class WebRtcDoor(HubDoor):
     """
 
     def __init__(self, door: Door, clock: Clock, new_trace_id: Callable[[], str]) -> None:
-        super().__init__(door, new_trace_id)
+        super().__init__(door, new_trace_id, clock)
         self._tokens = door.tokens
-        self._clock = clock
         self._direct = itertools.count(1)
 
     def admit(self, request: ConnectionRequest) -> Visit:

@@ -17,6 +17,7 @@ from voisnap_mock.engine.events import (
     AgentMessage,
     AgentTranscript,
     AgentTyping,
+    AudioArrived,
     AudioReady,
     CallerTranscript,
     EventPushed,
@@ -46,7 +47,8 @@ HubEvent = tuple[str, *tuple[object, ...]]
 """A hub event: its target and its arguments; the service's own have one."""
 
 
-EVENT_TARGETS: Mapping[type[SessionEvent], str] = {
+TARGETS: Mapping[type[object], str] = {
+    AudioArrived: "SendAudioAsync",
     SessionStarted: "SessionStarted",
     SessionResumed: "Reconnected",
     CallerTranscript: "Transcription",
@@ -58,7 +60,7 @@ EVENT_TARGETS: Mapping[type[SessionEvent], str] = {
     SessionFailed: "Error",
     SessionEnded: "SessionEnded",
 }
-"""What the journal calls the hub event that a client is told of something by; `hub_events` says what is in it."""
+"""What the journal names the hub event by that tells a client of something, and the method that brings audio."""
 
 
 class ArgumentError(ValueError):

@@ -664,4 +664,4 @@ class LiveConnection:
             self.wire.wake()
 
     def _note(self, kind: NoticeKind, detail: str, error: BaseException | None = None) -> None:
-        self._host.notify(Notice(kind, self.context.connection_id, detail, error))
+        self._host.notify(Notice(kind, self.context.connection_id, detail, error, self.context.user))

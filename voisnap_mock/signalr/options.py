@@ -65,9 +65,11 @@ class Notice:
         connection_id: empty when there is no connection yet.
         detail: for people; holds neither tokens nor payloads.
         error: the exception behind it, if there is one.
+        user: whatever the authenticator returned for the connection.
     """
 
     kind: NoticeKind
     connection_id: str = ""
     detail: str = ""
     error: BaseException | None = None
+    user: object = None

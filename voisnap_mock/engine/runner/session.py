@@ -47,6 +47,7 @@ from voisnap_mock.engine.events import (
 from voisnap_mock.engine.patience import DIGITS
 from voisnap_mock.engine.ports import Machine
 from voisnap_mock.engine.runner.hearing import EarQueue
+from voisnap_mock.engine.runner.ledger import AudioLedger
 from voisnap_mock.engine.runner.pace import Input, Pace
 from voisnap_mock.engine.runner.voicing import VoiceDesk
 from voisnap_mock.errors import ClockError
@@ -141,7 +142,7 @@ class Session:
         works: Callable[[Session], Works],
         resume_window: float,
         forget: Callable[[Session], None],
-        targets: Mapping[type[SessionEvent], str],
+        targets: Mapping[type[object], str],
     ) -> None:
         self.id = session_id
         self.tenant_id = tenant_id
@@ -157,6 +158,9 @@ class Session:
         self._resume_window = resume_window
         self._forget = forget
         self._targets = targets
+        # Over WebRTC audio is no hub message.
+        audio: Mapping[type[object], str] = targets if channel == "voice" else {}
+        self._ledger = AudioLedger(self._write, in_target=audio.get(AudioArrived), out_target=audio.get(AudioReady))
         self._framer = Framer(CALLER_FRAME_BYTES)
         self._missed: deque[SessionEvent] = deque()
         self._is_resuming = False
@@ -363,6 +367,7 @@ class Session:
         machine = self._machine
         if type(given) is AudioArrived:
             self._frames_heard += 1
+            self._ledger.heard(given.pcm, t)
             if self._tap is not None:
                 self._tap.heard(given.pcm, t)
         for effect in machine.advance(t) if given is None else machine.receive(given, t):
@@ -416,10 +421,11 @@ class Session:
         # A new connection hears first that it has resumed the session, however long that takes.
         outlet = None if self._is_resuming else self._outlet
         if type(event) is AudioReady:
-            # Not journaled, and not kept for later: fifty a second, and stale at once.
+            # Journaled by the second, and not kept for later: fifty a second, and stale at once.
             if outlet is not None:
                 self._frames_said += 1
                 outlet.deliver(event)
+                self._ledger.said(event.pcm, t)
                 if self._tap is not None:
                     self._tap.said(event.pcm, t)
             return
@@ -457,6 +463,8 @@ class Session:
         self._missed.append(event)
 
     def _write_event(self, event: SessionEvent, t: float) -> None:
+        if type(event) is SessionEnded:
+            self._ledger.flush(t)
         details = _details(event, is_repeatable=self._pace.is_repeatable)
         target = self._targets.get(type(event))
         self._write(_KINDS[type(event)], t, details if target is None else {"target": target, **details})

@@ -16,7 +16,7 @@ from voisnap_mock.agents.script import AgentScript, EndReason, Fidelity, Limits
 from voisnap_mock.clock import Clock
 from voisnap_mock.engine.call import Call
 from voisnap_mock.engine.chat import Chat
-from voisnap_mock.engine.events import HangupRequested, SessionEvent, SessionId
+from voisnap_mock.engine.events import HangupRequested, SessionId
 from voisnap_mock.engine.ports import Endpointer, Machine
 from voisnap_mock.engine.runner.crew import Crew, ThreadCrew
 from voisnap_mock.engine.runner.hearing import EarQueue, Hearing
@@ -70,7 +70,7 @@ class SessionTable:
             longer waits for the caller.
         synthesis_timeout: seconds of real time after which a voice counts as failed; for ears the script says it.
         crew: runs blocking work; by default four threads of its own.
-        targets: how the journal names what a client is told by an event.
+        targets: how the journal names what clients call an event, and caller audio.
         tap_for: asked for every session that is opened, before it has journaled anything.
     """
 
@@ -91,7 +91,7 @@ class SessionTable:
         synthesis_timeout: float = 20.0,
         crew: Crew | None = None,
         tap_for: Callable[[Session], Tap] | None = None,
-        targets: Mapping[type[SessionEvent], str] = MappingProxyType({}),
+        targets: Mapping[type[object], str] = MappingProxyType({}),
     ) -> None:
         self._clock = clock
         self._ids = ids
