@@ -9,6 +9,9 @@ import pytest
 
 from voisnap_mock.cache import VARIABLE
 
+# Suites of other people: `test_examples.py` runs them.
+collect_ignore_glob = ["examples/*"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -121,6 +121,7 @@ FLOORS = (
             "keyboard",
             "awaited",
             "calls",
+            "checks",
             "mock",
             "mock_calls",
             "cli",

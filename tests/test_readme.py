@@ -118,11 +118,12 @@ def test_every_key_of_an_agents_file_is_in_it() -> None:
     assert not missing
 
 
-def test_every_command_and_every_flag_of_serve_is_in_it() -> None:
+def test_every_command_and_every_flag_of_serve_and_exec_is_in_it() -> None:
     commands = get_command(cli_app).commands  # type: ignore[attr-defined]
     assert [name for name in commands if f"| `{name}" not in README] == []
-    flags = [option for parameter in commands["serve"].params for option in parameter.opts if option.startswith("--")]
-    assert [flag for flag in flags if flag not in README and flag != "--help"] == []
+    for name in ("serve", "exec"):
+        flags = [option for parameter in commands[name].params for option in parameter.opts if option.startswith("--")]
+        assert [flag for flag in flags if flag not in README and flag != "--help"] == []
 
 
 def test_everything_a_test_can_do_is_in_it() -> None:

@@ -28,6 +28,7 @@ from voisnap_mock.agents.script import AgentsFile
 from voisnap_mock.agents.shape import duration
 from voisnap_mock.audio.frames import CALLER_RATE, write_wav
 from voisnap_mock.calls import CallBook, ObservedCall
+from voisnap_mock.checks import never_fired, problems_in
 from voisnap_mock.config import RECORDINGS, AgentsSource, CallClock, client_variables
 from voisnap_mock.errors import ConfigError, ExpectationFailed, MisuseError
 from voisnap_mock.golden import GoldenFiles
@@ -323,11 +324,8 @@ class Mock:
 
     def _unfired(self) -> list[str]:
         """What is wrong about faults that the test armed; those of agents files are nobody's promise."""
-        return [
-            f"fault {report.rule.id} never fired; nearest: {report.near_miss}"
-            for report in self._server.app.faults.report(self.tenant.id)
-            if not report.fired and report.rule.id in self._armed
-        ]
+        reports = self._server.app.faults.report(self.tenant.id)
+        return [*filter(None, (never_fired(report) for report in reports if report.rule.id in self._armed))]
 
     async def _left_behind(self) -> list[str]:
         return self._unfired()
@@ -436,23 +434,9 @@ class Mock:
         Those are errors of the mock itself, calls that left a strict script or ended before its last turn, and faults
         that never fired.
         """
-        found = []
-        strayed: set[str | None] = set()
-        for entry in self.tenant.journal.entries():
-            call = f"call {entry.call_id}: " if entry.call_id else ""
-            match entry.kind:
-                case "defect":
-                    found.append(f"{call}the mock itself failed: {entry.details['message']}")
-                case "script.wrong_turn":
-                    strayed.add(entry.call_id)
-                    found.append(f"{call}the script did not go on: {entry.details['reason']}")
-                case "script.unused_turns" if entry.call_id not in strayed:
-                    found.append(f"{call}turns of the script were not reached: {'; '.join(entry.details['turns'])}")
         defects = JournalFilter(kind="defect", since=self._defects_before)
-        found += [
-            f"the mock itself failed: {entry.details['message']}"
-            for entry in self._server.app.tenants.default.journal.entries(defects)
-        ]
+        found = problems_in(self.tenant.journal.entries())
+        found += problems_in(self._server.app.tenants.default.journal.entries(defects))
         found += self._left if self._over else self._server.wait_for(self._left_behind())
         fresh = [problem for problem in found if problem not in self._told]
         self._told.update(fresh)

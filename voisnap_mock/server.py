@@ -10,9 +10,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
@@ -408,8 +408,13 @@ def serve(app: App, *, on_ready: Callable[[Server], None], on_stopping: Callable
         PortTaken: the address cannot be bound.
     """
     app.when_warm = _set_memory_aside
+    return run_server(app, _serve_until_signal(app, on_ready, on_stopping))
+
+
+def run_server(app: App, work: Coroutine[Any, Any, int]) -> int:
+    """Run `work`, which serves `app` as all that this process does; returns the exit code that it returns."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        code = runner.run(_serve_until_signal(app, on_ready, on_stopping))
+        code = runner.run(work)
     if app.is_loading:
         # Native code is loading a speech model: the interpreter cannot end in order beside it.
         sys.stdout.flush()
@@ -439,34 +444,41 @@ def _set_memory_aside() -> None:
 
 
 async def _serve_until_signal(app: App, on_ready: Callable[[Server], None], on_stopping: Callable[[], None]) -> int:
-    loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
 
-    def on_signal() -> None:
+    def on_signal(number: signal.Signals) -> None:
         if stopping.is_set():
             sys.stdout.flush()
             os._exit(INTERRUPTED_TWICE)
         stopping.set()
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        try:
-            loop.add_signal_handler(number, on_signal)
-        except NotImplementedError:  # Windows has no other way
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
-    try:
+    with stop_signals(on_signal):
         async with Server(app) as server:
             on_ready(server)
             app.warm_up()
             app.watch()
             await stopping.wait()
             on_stopping()
+    return 0
+
+
+@contextmanager
+def stop_signals(on_signal: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM call `on_signal` on the running loop meanwhile."""
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        try:
+            loop.add_signal_handler(number, on_signal, number)
+        except NotImplementedError:  # Windows has no other way
+            signal.signal(number, lambda came, _: loop.call_soon_threadsafe(on_signal, signal.Signals(came)))
+    try:
+        yield
     finally:
         for number, handler in before.items():
             with suppress(NotImplementedError):
                 loop.remove_signal_handler(number)
             signal.signal(number, handler)
-    return 0
 
 
 def bind(host: str, port: int, *, origin: str = "--port") -> list[socket.socket]:

@@ -92,6 +92,49 @@ AgentsOption = Annotated[
     ),
 ]
 
+# What `serve` and `exec` can be told about the server.
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")]
+PortOption = Annotated[
+    int | None,
+    typer.Option(
+        parser=values.whole_number(0, 65535),
+        metavar="NUMBER",
+        help="Port; 0 picks a free one.",
+        show_default="8647",
+    ),
+]
+PortFileOption = Annotated[Path | None, typer.Option(help="Write the port here when ready.", show_default=False)]
+SeedOption = Annotated[int | None, typer.Option(help="Same seed, same ids.", show_default=False)]
+VoskModelOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of a Vosk model; else VOSK_MODEL_PATH, the built-in one.", show_default=False),
+]
+ClockOption = Annotated[
+    str | None,
+    typer.Option(help="What moves call time: real, 4x, or virtual (the caller's audio).", show_default="real"),
+]
+IdleGraceOption = Annotated[
+    float | None,
+    typer.Option(
+        parser=values.duration,
+        metavar="TIME",
+        help="Real time that a virtual clock waits for an idle caller before the agent goes on.",
+        show_default="50ms",
+    ),
+]
+FaultsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Faults besides those of the agents file; or a token: those.", show_default=False
+    ),
+]
+RecordOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Record every call in a folder of its own here.", show_default=False),
+]
+NoUiOption = Annotated[bool | None, typer.Option("--no-ui", help="Serve no sample page.", show_default=False)]
+LogLevelOption = Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="warning")]
+
 
 class _OrderedCommand(TyperCommand):
     """Remembers the words it was given: the order of `--say`, `--wav`, `--dtmf` and so on is that of the call."""
@@ -121,47 +164,17 @@ def options(
 @app.command()
 def serve(
     agents: AgentsArgument = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(
-            parser=values.whole_number(0, 65535),
-            metavar="NUMBER",
-            help="Port; 0 picks a free one.",
-            show_default="8647",
-        ),
-    ] = None,
-    port_file: Annotated[Path | None, typer.Option(help="Write the port here when ready.", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same ids.", show_default=False)] = None,
-    vosk_model: Annotated[
-        Path | None,
-        typer.Option(help="Folder of a Vosk model; else VOSK_MODEL_PATH, the built-in one.", show_default=False),
-    ] = None,
-    clock: Annotated[
-        str | None,
-        typer.Option(help="What moves call time: real, 4x, or virtual (the caller's audio).", show_default="real"),
-    ] = None,
-    idle_grace: Annotated[
-        float | None,
-        typer.Option(
-            parser=values.duration,
-            metavar="TIME",
-            help="Real time that a virtual clock waits for an idle caller before the agent goes on.",
-            show_default="50ms",
-        ),
-    ] = None,
-    faults: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Faults besides those of the agents file; or a token: those.", show_default=False
-        ),
-    ] = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Record every call in a folder of its own here.", show_default=False),
-    ] = None,
-    no_ui: Annotated[bool | None, typer.Option("--no-ui", help="Serve no sample page.", show_default=False)] = None,
-    log: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="warning")] = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    port_file: PortFileOption = None,
+    seed: SeedOption = None,
+    vosk_model: VoskModelOption = None,
+    clock: ClockOption = None,
+    idle_grace: IdleGraceOption = None,
+    faults: FaultsOption = None,
+    record: RecordOption = None,
+    no_ui: NoUiOption = None,
+    log: LogLevelOption = None,
 ) -> None:
     """Serve until stopped.
 
@@ -184,6 +197,83 @@ def serve(
             "no_ui": no_ui,
             "log": log,
         }
+    )
+
+
+@app.command("exec", context_settings={"ignore_unknown_options": False})
+def execute(
+    command: Annotated[
+        list[str], typer.Argument(metavar="-- COMMAND...", help="What to run, with its arguments.", show_default=False)
+    ],
+    agents: Annotated[
+        Path | None,
+        typer.Option(
+            help="The agents file; without one, agents.yaml of this directory, else the built-in agents.",
+            show_default=False,
+        ),
+    ] = None,
+    host: HostOption = None,
+    port: Annotated[
+        int | None,
+        typer.Option(parser=values.whole_number(0, 65535), metavar="NUMBER", help="Port.", show_default="a free one"),
+    ] = None,
+    port_file: PortFileOption = None,
+    seed: SeedOption = None,
+    vosk_model: VoskModelOption = None,
+    clock: ClockOption = None,
+    idle_grace: IdleGraceOption = None,
+    faults: FaultsOption = None,
+    record: RecordOption = None,
+    no_ui: NoUiOption = None,
+    log: LogLevelOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail with 113 for unfired faults, wrong script turns and server errors.")
+    ] = False,
+    report: Annotated[
+        list[Any] | None,
+        typer.Option(
+            parser=values.report, metavar="FORMAT[=FILE]", help="Write junit or json; repeatable.", show_default=False
+        ),
+    ] = None,
+    kill_after: Annotated[
+        float,
+        typer.Option(
+            parser=values.duration,
+            metavar="TIME",
+            help="How long COMMAND may take to heed a signal.",
+            show_default="10s",
+        ),
+    ] = 10.0,
+) -> None:
+    """Run a command with a server beside it.
+
+    The command finds the server by VOISNAP_BASE_URL and the other variables that env prints. The exit code is the
+    command's; 110 to 114 are failures of the mock: not ready, bad configuration, command not found, a check failed
+    under --strict, internal.
+    """
+    from voisnap_mock.cli.executing import ExecPlan, execute
+
+    execute(
+        {
+            "agents": agents,
+            "host": host,
+            "port": port,
+            "port_file": port_file,
+            "seed": seed,
+            "vosk_model": vosk_model,
+            "clock": clock,
+            "idle_grace": idle_grace,
+            "faults": faults,
+            "record": record,
+            "no_ui": no_ui,
+            "log": log,
+        },
+        ExecPlan(
+            command,
+            is_strict=strict,
+            kill_after=kill_after,
+            reports=report or [],
+        ),
     )
 
 

@@ -7,9 +7,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from voisnap_mock.cli.run_report import Format
 
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 _DIGITS = re.compile(r"[0-9*#]+")
@@ -48,6 +51,16 @@ def digits(text: str) -> str:
     if not _DIGITS.fullmatch(text):
         raise typer.BadParameter(f"{text!r} has keys that no telephone has; the keys are 0-9, * and #.")
     return text
+
+
+def report(text: str) -> tuple[Format, Path]:
+    """A report of `exec`: `junit`, `json`, or one of them with `=FILE`."""
+    from voisnap_mock.cli.run_report import DEFAULT_NAMES, Format
+
+    name, _, file = text.partition("=")
+    if name not in list(Format):
+        raise typer.BadParameter(f"{text!r} is no report; write junit or json, or for example junit=results.xml.")
+    return Format(name), Path(file or DEFAULT_NAMES[Format(name)])
 
 
 def sha256(text: str) -> str:
