@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import engine
 import numpy as np
@@ -466,6 +468,74 @@ def faults(quick: bool) -> dict[str, object]:
     return {"us_per_crossing": waiting, "us_per_firing": cost(fires)}
 
 
+def webrtc_load(url: str, access: str, calls: int, seconds: float, rounds: int, server: int) -> dict[str, float]:
+    """Place calls over WebRTC from another process; adds the server's CPU time while they talk."""
+    caller = start_on(
+        CALLER_CORE,
+        [PYTHON, str(HERE / "webrtc_load.py"), url, access, str(calls), str(seconds), str(rounds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert caller.stderr is not None
+    used: dict[str, float] = {}
+    for line in caller.stderr:
+        used[line.strip()] = cpu_seconds(server)
+    stdout, _ = caller.communicate()
+    result: dict[str, float] = json.loads(stdout)
+    return {**result, "cpu_percent_per_call": round((used["measured"] - used["measuring"]) / seconds / calls * 100, 2)}
+
+
+def journaled(base: str, kind: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"{base}/__voisnap/journal?kind={kind}") as response:
+        entries: list[dict[str, Any]] = json.load(response)["data"]
+    return entries
+
+
+def webrtc(quick: bool) -> dict[str, object]:
+    """25 calls over WebRTC on one core, all spoken to and all speaking: set-up, and how punctual audio goes out.
+
+    `sent_late_ms_p99` is the worst call's, by the server's own clock; `audio_late_ms_p99` is seen by the callers, whose
+    process shares the machine. One call is placed before, so that nobody waits for the media library.
+    """
+    number, seconds = (3, 1.0) if quick else (25, 8.0)
+    access = token()
+    with serving() as (process, base, _):
+        webrtc_load(base, access, 1, 0.2, 1, process.pid)
+        result = webrtc_load(base, access, number, seconds, 1, process.pid)
+        heard = [entry["after"] for entry in journaled(base, "webrtc.media")][1:]
+        sent = [entry["latenessMs"]["p99"] for entry in journaled(base, "webrtc.closed")][1:]
+    return {
+        "calls": number,
+        **result,
+        "offer_to_caller_heard_ms_p50": round(median(heard) * 1000, 1),
+        "sent_late_ms_p99": max(sent),
+    }
+
+
+def redial(quick: bool) -> dict[str, object]:
+    """Two hundred calls over WebRTC that come and go: what is left of them, their journal and audio included."""
+    rounds = 5 if quick else 200
+    access = token()
+
+    def left(server: int) -> tuple[int, int, int]:
+        tasks, files = Path(f"/proc/{server}/task"), Path(f"/proc/{server}/fd")
+        return resident_kb(server), len(list(tasks.iterdir())), len(list(files.iterdir()))
+
+    with serving() as (process, base, _):
+        # What the first calls load and fill, pools and caches, is not a growth.
+        webrtc_load(base, access, 1, 0.05, max(5, rounds // 4), process.pid)
+        before = left(process.pid)
+        webrtc_load(base, access, 1, 0.05, rounds, process.pid)
+        after = left(process.pid)
+    grown = [end - start for start, end in zip(before, after, strict=True)]
+    return {
+        "calls": rounds,
+        "kb_grown_per_call": round(grown[0] / rounds, 1),
+        "threads_grown": grown[1],
+        "files_grown": grown[2],
+    }
+
+
 CASES = {
     "start": start,
     "calls": calls,
@@ -480,6 +550,8 @@ CASES = {
     "playout": playout,
     "journal": journal,
     "faults": faults,
+    "webrtc": webrtc,
+    "redial": redial,
     "thousand": thousand,
 }
 GOALS = {
@@ -496,6 +568,13 @@ GOALS = {
     "playout": {"off_20_ms_by_ms": 0.01, "late_ms_p99": 20.0},
     "journal": {"us_per_entry": 3.0},
     "faults": {"us_per_crossing": 2.0},
+    "webrtc": {
+        "offer_to_answer_ms_p50": 30.0,
+        "offer_to_agent_heard_ms_p50": 300.0,
+        "offer_to_caller_heard_ms_p50": 300.0,
+        "sent_late_ms_p99": 20.0,
+    },
+    "redial": {"kb_grown_per_call": 50.0, "threads_grown": 2.0, "files_grown": 2.0},
     "thousand": {"cpu_s_per_call": 0.3},
 }
 """By case: the most that a figure may be."""
