@@ -8,7 +8,9 @@ import wave
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from voisnap_mock.agents.reading import parse_agents
@@ -79,6 +81,12 @@ def wav_of(data: bytes) -> tuple[int, int, bytes]:
         return file.getframerate(), file.getnframes(), file.readframes(file.getnframes())
 
 
+def sounding(pcm: bytes) -> bytes:
+    """Its samples without the silent ones: what sounded, wherever it lies."""
+    samples = np.frombuffer(pcm, "<i2")
+    return samples[samples != 0].tobytes()
+
+
 def test_both_sides_of_a_call_can_be_heard_as_they_were_sent_and_where_they_were(server: MockServer) -> None:
     with server.caller("agt_shop") as caller:
         caller.heard()
@@ -102,6 +110,25 @@ def test_both_sides_of_a_call_can_be_heard_as_they_were_sent_and_where_they_were
     spoken = decode_speech(in_pcm, 16_000)
     assert spoken.text == "I want a refund"
     assert said_at - 0.5 < spoken.utterances[0].words[-1].end <= said_at
+
+
+def test_on_a_bad_line_both_sides_are_as_the_client_sent_and_got_them(tmp_path: Path) -> None:
+    agents = tmp_path / "agents.yaml"
+    agents.write_text(AGENTS + "faults: [{at: [audio.in, audio.out], do: {impair: {loss: 0.3, burst: 2}}}]")
+    with (
+        MockServer(agents, clock="virtual") as server,
+        server.caller("agt_shop") as caller,
+    ):
+        caller.heard()
+        caller.say("I want a refund")
+        sent, got = caller.audio.caller, caller.audio.agent
+        calls = server.app.tenants.default.calls
+        in_pcm, out_pcm = (wav_of(calls.wav(caller.conversation_id, side))[2] for side in ("in", "out"))
+    assert decode_speech(in_pcm, 16_000).text == "I want a refund"
+    assert in_pcm == sent
+    assert sounding(out_pcm) == sounding(got)
+    lost = [at for at in range(0, 48_000, 960) if not any(out_pcm[at : at + 960])]
+    assert len(lost) > 5
 
 
 def test_a_call_can_be_read_while_it_goes_on_and_ends_with_its_last_entry(server: MockServer) -> None:

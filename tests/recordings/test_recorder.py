@@ -142,6 +142,17 @@ def test_no_credential_is_in_a_record(tmp_path: Path) -> None:
     assert b"s3cret" not in written
 
 
+def test_a_call_that_the_server_ends_when_it_stops_is_recorded_to_its_end(tmp_path: Path) -> None:
+    with recording(tmp_path) as server:
+        caller = server.caller("agt_shop").__enter__()
+        caller.heard()
+    folder = tmp_path / caller.conversation_id
+    facts = json.loads((folder / "call.json").read_text())
+    assert (facts["status"], facts["reason"]) == ("ended", "server_shutdown")
+    assert lines_of(folder)[-1]["kind"] == "session.ended"
+    assert samples(folder / "in.wav")[1] == round(facts["durationSeconds"] * 16_000)
+
+
 def test_a_record_that_is_there_already_is_not_touched(tmp_path: Path) -> None:
     for _ in range(2):
         with recording(tmp_path) as server, server.caller("agt_shop") as caller:
