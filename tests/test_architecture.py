@@ -1,14 +1,20 @@
-"""The floors hold: a module imports only from lower floors, or from its own folder.
+"""The floors hold: a module imports only from lower floors, or from its own folder. And what a docstring says of its
+source is in the register of behaviour.
 
 A change to `FLOORS` is a change of the design.
 """
 
 import ast
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from voisnap_mock.fidelity import Ground, behaviours
 
 PACKAGE = Path(__file__).parent.parent / "voisnap_mock"
 
@@ -231,3 +237,91 @@ def test_only_the_clock_reads_time(module: str, path: Path) -> None:
 def test_a_module_stays_readable_in_one_sitting(module: str, path: Path) -> None:
     lines = path.read_text(encoding="utf-8").count("\n")
     assert lines <= 700, f"{path} has {lines} lines: split it by reason to change"
+
+
+# --- On whose word ----------------------------------------------------------------------------------------------
+
+# What says where it comes from and is nothing that the service does.
+NOT_THE_SERVICE = {
+    "audio.fingerprint": "how known recordings are found",
+    "audio.frames": "the format of files",
+    "audio.tiny_model": "the formats of Vosk",
+    "caller": "a client",
+}
+
+
+def sources(module: str, text: str) -> Iterator[tuple[str, str]]:
+    """Every docstring with `Source:`, of a module, class, function, or of a value that it follows: (place, source)."""
+
+    def look(
+        node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str
+    ) -> Iterator[tuple[str, str]]:
+        yield name, ast.get_docstring(node) or ""
+        before: ast.stmt | None = None
+        for child in node.body:
+            inner = f"{name}.{{}}" if ":" in name else f"{name}:{{}}"
+            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                yield from look(child, inner.format(child.name))
+            elif (
+                isinstance(child, ast.Expr)
+                and isinstance(child.value, ast.Constant)
+                and isinstance(child.value.value, str)
+                and isinstance(before, ast.Assign | ast.AnnAssign)
+            ):
+                target = before.targets[0] if isinstance(before, ast.Assign) else before.target
+                yield inner.format(ast.unparse(target)), child.value.value
+            before = child
+
+    for place, docstring in look(ast.parse(text), module):
+        # In backticks it is only talked about.
+        found = re.search(r"(?<!`)\bSource:(.*?)(?:\n\n|\Z)", docstring, re.DOTALL)
+        if found is not None:
+            yield place, found[1]
+
+
+def of_the_service() -> Iterator[tuple[str, str]]:
+    """The modules that emulate something, with their text."""
+    for name, path in modules():
+        if not any(name == other or name.startswith(f"{other}.") for other in NOT_THE_SERVICE):
+            yield name, path.read_text(encoding="utf-8")
+
+
+IN_CODE = {
+    place: {ground for ground in get_args(Ground) if ground.capitalize() in source}
+    for module, text in of_the_service()
+    for place, source in sources(module, text)
+}
+REGISTERED: dict[str, set[str]] = defaultdict(set)
+for _, _behaviour in behaviours():
+    for _place in _behaviour.places:
+        REGISTERED[_place].add(_behaviour.ground)
+
+
+@pytest.mark.parametrize("place", sorted(IN_CODE))
+def test_what_a_docstring_says_of_its_source_is_registered_with_the_same_word(place: str) -> None:
+    said = IN_CODE[place]
+    assert said, f"{place}: its Source says none of Documented, Observed, Assumed"
+    assert REGISTERED[place] == said, (
+        f"{place} says {sorted(said)}, voisnap_mock/fidelity.py has {sorted(REGISTERED[place]) or 'nothing'}: "
+        "give each of them a Behaviour there that names this place"
+    )
+
+
+def test_every_place_in_the_register_is_there() -> None:
+    assert [place for place in REGISTERED if place not in IN_CODE] == []
+
+
+def test_no_source_hides_in_a_comment_or_where_else_nobody_looks() -> None:
+    hidden = [
+        module
+        for module, text in of_the_service()
+        if len(re.findall(r"(?<!`)\bSource:", text)) != len(list(sources(module, text)))
+    ]
+    assert hidden == []
+
+
+def test_a_docstring_of_any_kind_is_found() -> None:
+    text = (
+        '"""M.\n\nSource: Observed.\n"""\nclass A:\n  x = 1\n  """X. Source: Assumed."""\n  def f(self):\n    "No."\n'
+    )
+    assert list(sources("m", text)) == [("m", " Observed."), ("m:A.x", " Assumed.")]

@@ -144,6 +144,33 @@ AREAS: dict[str, tuple[Behaviour, ...]] = {
         ),
         _documented("timestamps", "ISO 8601 in UTC, to the second", "every page", "clock:iso_timestamp"),
     ),
+    "Rates": (
+        _documented(
+            "rate limits",
+            "policies, numbers by plan, the four headers, the 429",
+            "rate limits",
+            "cloud.rates:LIMITS",
+            "cloud.rates:Rate.headers",
+            "cloud.rates:Rate.problem",
+            "cloud.session_hub:HubDoor._welcome",
+            switch="`limits.rate_limits`",
+        ),
+        _assumed(
+            "rate limits, details",
+            "a minute from the first request on; `Retry-After`; policies without a plan are the same in all",
+            "the page has one table for them, and no window",
+            "cloud.rates:LIMITS",
+            "cloud.rates:Rate.problem",
+            "cloud.rates:RateCounter",
+            switch="`limits.rate_limits`",
+        ),
+        _assumed(
+            "what counts as a connection",
+            "negotiating, and an upgrade that comes without",
+            "the page only says VoiceHub connections",
+            "cloud.session_hub:HubDoor._welcome",
+        ),
+    ),
     "Hubs": (
         _documented(
             "`Error`",
