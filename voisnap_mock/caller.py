@@ -334,7 +334,11 @@ class _Party:
         await self._close()
         self._client = self._make_client(self.session.session_id)
         self.is_dropped = self._is_closed = self._is_on = False
-        await self._open()
+        try:
+            await self._open()
+        except BaseException:
+            await self.drop()
+            raise
 
     async def lose_connection(self, away: float) -> None:
         """Drop the connection and come back after `away` seconds of real time. Raises CallRefused like `resume`."""

@@ -436,7 +436,7 @@ AREAS: dict[str, tuple[Behaviour, ...]] = {
             "a provider that fails for a turn",
             "`Error`, then what the agent says when it has not understood; not recoverable: the end",
             "the pages only list the codes",
-            "faults.machine:FaultyDialogue._failed",
+            "faults.dialogue:FaultyDialogue._failed",
             switch="`faults`",
         ),
         _assumed(

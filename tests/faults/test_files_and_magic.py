@@ -128,6 +128,20 @@ def test_every_code_has_its_agent_and_none_is_in_the_list(server: MockServer) ->
     assert [agent["id"] for agent in listed["data"]] == ["agt_a"]
 
 
+@pytest.mark.parametrize("code", ["AGENT_NOT_FOUND", "AGENT_INACTIVE", "AUTH_FAILED", "SESSION_LIMIT_REACHED"])
+def test_a_code_of_connecting_turns_the_connection_away(server: MockServer, code: str) -> None:
+    with pytest.raises(CallRefused, match=code), server.caller(f"agt_mock_{code.lower()}"):
+        pass
+
+
+def test_a_session_of_its_agent_cannot_be_resumed(server: MockServer) -> None:
+    with server.caller("agt_mock_reconnect_failed") as caller:
+        caller.heard()
+        caller.drop()
+        with pytest.raises(CallRefused, match="RECONNECT_FAILED"):
+            caller.resume()
+
+
 def test_the_ear_of_its_agent_fails_at_the_first_turn(server: MockServer) -> None:
     with server.caller("agt_mock_stt_provider_timeout") as caller:
         caller.heard()

@@ -438,6 +438,14 @@ def test_an_end_that_is_held_back_comes_at_once_when_the_server_stops() -> None:
     assert line.machine.is_over
 
 
+def test_the_end_of_the_server_is_not_held_back() -> None:
+    line = phone("{at: end, do: {slow: 1h}}")
+    line.start()
+    line.give(HangupRequested(EndReason.SERVER_SHUTDOWN))
+    assert line.machine.is_over
+    assert line.times(SessionEnded) == [0.0]
+
+
 def test_an_end_may_be_kept_from_the_client() -> None:
     line = phone("{at: end, do: {silence: true}}")
     line.start()

@@ -15,8 +15,9 @@ from voisnap_mock.engine.ports import Machine
 from voisnap_mock.engine.runner import Session
 from voisnap_mock.errors import FaultUnknown
 from voisnap_mock.faults import magic
+from voisnap_mock.faults.armed import Scope
 from voisnap_mock.faults.machine import POINTS_INSIDE, FaultyMachine
-from voisnap_mock.faults.plan import FaultPlan, RuleReport, Scope, phase_at, report_of
+from voisnap_mock.faults.plan import FaultPlan, RuleReport, phase_at, report_of
 from voisnap_mock.faults.reading import faults_of, pushed_events, read_faults
 from voisnap_mock.faults.rules import Crossing, FaultRule, Faults, Schedule, Verdict
 from voisnap_mock.faults.writing import write_action, write_rule

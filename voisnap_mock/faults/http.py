@@ -14,9 +14,9 @@ from voisnap_mock.cloud.problems import CONTENT_TYPE, REASON_HEADER, ProblemDeta
 from voisnap_mock.cloud.session_hub import HubDoor, Visit
 from voisnap_mock.cloud.tenants import Tenant
 from voisnap_mock.cloud.tokens import TokenRefused
+from voisnap_mock.faults.armed import Scope
 from voisnap_mock.faults.desk import FaultDesk
 from voisnap_mock.faults.own import HEADER, OwnRules, OwnRulesReader
-from voisnap_mock.faults.plan import Scope
 from voisnap_mock.faults.rules import Answer, Drop, Slow, Verdict
 from voisnap_mock.signalr import ConnectionDenied, ConnectionRequest, RequestSevered, Severance
 from voisnap_mock.signalr.asgi_wires import sever_request

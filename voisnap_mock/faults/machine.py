@@ -21,13 +21,12 @@ At each of them the connection may be lost instead: the session goes on, or ends
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from voisnap_mock.agents.dialogue import Turn
-from voisnap_mock.agents.script import Action, EndReason, FailWith, Pause, Say
+from voisnap_mock.agents.script import EndReason
 from voisnap_mock.audio.frames import AGENT_FRAME_BYTES, CALLER_FRAME_BYTES, FRAME_SECONDS
 from voisnap_mock.engine.events import (
     AbandonSynthesis,
@@ -57,8 +56,10 @@ from voisnap_mock.engine.events import (
     Transcript,
 )
 from voisnap_mock.engine.patience import DIGITS
+from voisnap_mock.faults.armed import Scope
+from voisnap_mock.faults.dialogue import FaultyDialogue
 from voisnap_mock.faults.impair import BadLine, Passed
-from voisnap_mock.faults.plan import FaultPlan, Scope
+from voisnap_mock.faults.plan import FaultPlan
 from voisnap_mock.faults.rules import Crossing, Drop, Fail, Impair, Replace, Silence, Slow, Verdict
 from voisnap_mock.faults.writing import write_action
 
@@ -67,6 +68,9 @@ if TYPE_CHECKING:
 
 POINTS_INSIDE = ("start", "stt", "llm", "tts", "audio.in", "audio.out", "reconnect", "end")
 """The points that are crossed here."""
+
+# What is done when its time has come, given that time.
+_Act = Callable[[float], list[SessionEffect]]
 
 _NOBODY_WAITS = (EndReason.DISCONNECTED, EndReason.SERVER_SHUTDOWN)
 # At any other end, audio that is held back is played to its end.
@@ -102,17 +106,17 @@ class FaultyMachine:
         # Turns that have been understood, and those of them that the machine knows of: a late one lies between.
         self._understood = self.turns = inner.turns
         self._audio = {"audio.in": heard, "audio.out": said}
-        self._held: list[tuple[float, int, Callable[[float], list[SessionEffect]]]] = []
+        self._held: list[tuple[float, int, _Act]] = []
         self._serial = 0
         self._free_at: dict[str, float] = {}
-        self._bad_lines: dict[tuple[str, str], BadLine] = {}
+        self._bad_lines: dict[tuple[str, str, Impair], BadLine] = {}
         self._noted: set[tuple[str, str]] = set()
         self._muted: set[tuple[int, int]] = set()
         self._orders: list[SessionEffect] = []
         self._is_waiting_to_start = False
         self._is_detached = False
         self._is_ending = False
-        self._end_it: Callable[[float], list[SessionEffect]] = lambda at: []
+        self._end_it: _Act = lambda at: []
         self._abandoned = 0
         self._watched: frozenset[str] = frozenset()
         self._plan_version = -1
@@ -169,11 +173,11 @@ class FaultyMachine:
 
     # --- Holding back ---------------------------------------------------------------------------------------------
 
-    def _later(self, seconds: float, act: Callable[[float], list[SessionEffect]]) -> None:
+    def _later(self, seconds: float, act: _Act) -> None:
         self._serial += 1
         heappush(self._held, (round(self._now + seconds, DIGITS), self._serial, act))
 
-    def _in_order(self, way: str, seconds: float, act: Callable[[float], list[SessionEffect]]) -> list[SessionEffect]:
+    def _in_order(self, way: str, seconds: float, act: _Act) -> list[SessionEffect]:
         """Do `act` in so many seconds, and not before what goes the same way."""
         at = max(round(self._now + seconds, DIGITS), self._free_at.get(way, 0.0))
         if at <= self._now:
@@ -185,6 +189,9 @@ class FaultyMachine:
 
     def _hand_in(self, given: Any) -> list[SessionEffect]:
         return self._pass_out(self._inner.receive(given, self._now))
+
+    def _handing_in(self, given: Any) -> _Act:
+        return lambda at: self._hand_in(given)
 
     def sever(self, drop: Drop, after: float) -> None:
         """Lose the connection, now or later."""
@@ -199,7 +206,7 @@ class FaultyMachine:
     def _fail(self, verdict: Verdict, action: Fail) -> None:
         """Let the session fail with the code."""
         failed = Failed(action.code, verdict.message, action.is_recoverable)
-        self._later(verdict.rule.after, lambda at: self._hand_in(failed))
+        self._later(verdict.rule.after, self._handing_in(failed))
 
     # --- Deciding -------------------------------------------------------------------------------------------------
 
@@ -248,7 +255,7 @@ class FaultyMachine:
             case Transcribed() | RecognitionFailed():
                 return self._understand(given)
             case PartlyHeard():
-                return self._in_order("stt", 0.0, lambda at: self._hand_in(given))
+                return self._in_order("stt", 0.0, self._handing_in(given))
             case Synthesized() if (given.reply, given.item) in self._muted:
                 speech = Speech(bytes(len(given.speech.pcm)), given.speech.words)
                 return self._hand_in(replace(given, speech=speech))
@@ -261,7 +268,7 @@ class FaultyMachine:
                     return self._end_it(self._now)
             case HangupRequested() | TextArrived() | LineOpened() if self._is_waiting_to_start:
                 # A client that does not wait for the beginning is answered when it has come.
-                return self._in_order("start", 0.0, lambda at: self._hand_in(given))
+                return self._in_order("start", 0.0, self._handing_in(given))
             case Detached():
                 self._is_detached = True
             case Resumed():
@@ -310,7 +317,7 @@ class FaultyMachine:
                     self._break(verdict)
                     is_refused = isinstance(action, Fail)
         orders = self._ordered()
-        return orders if is_refused else orders + self._in_order("start", late, lambda at: self._hand_in(given))
+        return orders if is_refused else orders + self._in_order("start", late, self._handing_in(given))
 
     def _understand(self, given: Transcribed | RecognitionFailed) -> list[SessionEffect]:
         text = given.transcript.text if isinstance(given, Transcribed) else None
@@ -351,7 +358,7 @@ class FaultyMachine:
         for frame in frames:
             # The caller's time goes on where a frame is missing.
             passed = AudioArrived(bytes(CALLER_FRAME_BYTES) if frame.pcm is None else frame.pcm)
-            effects += self._on_line("audio.in", late, frame, lambda at, passed=passed: self._hand_in(passed))  # type: ignore[misc]
+            effects += self._on_line("audio.in", late, frame, self._handing_in(passed))
         return effects
 
     # --- What goes out --------------------------------------------------------------------------------------------
@@ -383,7 +390,7 @@ class FaultyMachine:
                     late += seconds
                 case Fail(code=code) as action:
                     failed = SynthesisFailed(order.reply, order.item, code, verdict.message, action.is_recoverable)
-                    self._later(verdict.rule.after, lambda at, failed=failed: self._hand_in(failed))  # type: ignore[misc]
+                    self._later(verdict.rule.after, self._handing_in(failed))
                     return self._ordered()
                 case Silence():
                     self._muted.add((order.reply, order.item))
@@ -411,7 +418,7 @@ class FaultyMachine:
         for frame in frames:
             if frame.pcm is not None:
                 shown = Emit(AudioReady(frame.pcm))
-                effects += self._on_line("audio.out", late, frame, lambda at, shown=shown: [shown])  # type: ignore[misc]
+                effects += self._on_line("audio.out", late, frame, _giving_out(shown))
         return effects
 
     def _end(self, effect: Emit, ended: SessionEnded) -> list[SessionEffect]:
@@ -427,7 +434,9 @@ class FaultyMachine:
                     late += verdict.rule.after
                 case _:
                     pass
-        if ended.reason not in _ABRUPT:
+        if ended.reason in _NOBODY_WAITS:
+            late = 0.0
+        elif ended.reason not in _ABRUPT:
             late = max(late, self._free_at.get("audio.out", 0.0) - self._now)
         shown, orders = effect, self._ordered()
         self._is_ending = True
@@ -450,7 +459,7 @@ class FaultyMachine:
                 case Slow(seconds=seconds):
                     late += seconds
                 case Impair() as impair:
-                    key = (verdict.rule.id, point)
+                    key = (verdict.rule.id, point, impair)
                     line = self._bad_lines.get(key)
                     if line is None:
                         line = self._bad_lines[key] = BadLine(impair, verdict.draw, frame_bytes)
@@ -462,14 +471,16 @@ class FaultyMachine:
         self._audio[point] += FRAME_SECONDS
         return late, frames
 
-    def _on_line(
-        self, way: str, late: float, frame: Passed, act: Callable[[float], list[SessionEffect]]
-    ) -> list[SessionEffect]:
+    def _on_line(self, way: str, late: float, frame: Passed, act: _Act) -> list[SessionEffect]:
         if not frame.overtaken:
             return self._in_order(way, late + frame.late, act)
         ahead = max(0.0, self._free_at.get(way, 0.0) - self._now)
         self._later(max(late + frame.late, ahead) + frame.overtaken, act)
         return []
+
+
+def _giving_out(effect: SessionEffect) -> _Act:
+    return lambda at: [effect]
 
 
 def _across(line: BadLine, frame: Passed) -> list[Passed]:
@@ -480,97 +491,3 @@ def _across(line: BadLine, frame: Passed) -> list[Passed]:
         Passed(further.pcm, frame.late + further.late, frame.overtaken + further.overtaken)
         for further in line.cross(frame.pcm)
     ]
-
-
-class FaultyDialogue:
-    """The point `llm`: what the agent answers to the caller's words and keys.
-
-    Args:
-        first_audio: what a spoken answer waits for anyway; a delay comes on top of it.
-    """
-
-    def __init__(self, inner: Dialogue, seam: FaultyMachine, *, first_audio: float) -> None:
-        self._inner = inner
-        self._seam = seam
-        self._first_audio = first_audio
-
-    @property
-    def inter_digit_timeout(self) -> float:
-        return self._inner.inter_digit_timeout
-
-    @property
-    def pending_digits(self) -> str:
-        return self._inner.pending_digits
-
-    def greet(self) -> Turn:
-        return self._inner.greet()
-
-    def hear(self, text: str, *, message_metadata: Mapping[str, object] | None = None) -> Turn:
-        return self._answer(text, lambda: self._inner.hear(text, message_metadata=message_metadata))
-
-    def press(self, digit: str) -> Turn | None:
-        turn = self._inner.press(digit)
-        return None if turn is None else self._answer(None, lambda: turn)
-
-    def digits_timed_out(self) -> Turn | None:
-        turn = self._inner.digits_timed_out()
-        return None if turn is None else self._answer(None, lambda: turn)
-
-    def next_silence(self) -> float | None:
-        return self._inner.next_silence()
-
-    def fall_silent(self, seconds: float) -> Turn | None:
-        return self._inner.fall_silent(seconds)
-
-    def fall_back(self) -> Turn | None:
-        return self._inner.fall_back()
-
-    def spoke(self) -> None:
-        self._inner.spoke()
-
-    def expected_text(self) -> str | None:
-        return self._inner.expected_text()
-
-    def unused_turns(self) -> tuple[str, ...]:
-        return self._inner.unused_turns()
-
-    def _answer(self, text: str | None, ask: Callable[[], Turn]) -> Turn:
-        late = 0.0
-        turn: Turn | None = None
-        for verdict in self._seam.decide("llm", turn=self._seam.answering(text), text=text):
-            match verdict.rule.do:
-                case Slow(seconds=seconds):
-                    late += seconds
-                case Fail() as action:
-                    late += verdict.rule.after
-                    turn = self._failed(verdict, action)
-                case Silence():
-                    turn = Turn()
-                case Replace(value=value):
-                    turn = _said_otherwise(ask(), value)
-                case Drop() as drop:
-                    self._seam.sever(drop, verdict.rule.after)
-                case _:
-                    pass
-        turn = ask() if turn is None else turn
-        if not late:
-            return turn
-        is_spoken = any(isinstance(action, Say) for action in turn.actions)
-        return replace(turn, actions=(Pause(late + (self._first_audio if is_spoken else 0.0)), *turn.actions))
-
-    def _failed(self, verdict: Verdict, action: Fail) -> Turn:
-        """The error, and what the agent says when it has not understood; or the end.
-
-        Source: Assumed, as for an ear that fails.
-        """
-        failure = FailWith(action.code, verdict.message, action.is_recoverable)
-        if not action.is_recoverable:
-            return Turn((failure,), end=EndReason.ERROR)
-        fallback = self._inner.fall_back() or Turn()
-        return replace(fallback, actions=(failure, *fallback.actions))
-
-
-def _said_otherwise(turn: Turn, text: str) -> Turn:
-    """The same turn with another text: where it leads does not change."""
-    others: tuple[Action, ...] = tuple(action for action in turn.actions if not isinstance(action, Say))
-    return replace(turn, actions=(*others, Say(text)))

@@ -15,8 +15,8 @@ from voisnap_mock.cloud.problems import ProblemDetails, RequestRefused
 from voisnap_mock.cloud.session_hub import Visit
 from voisnap_mock.cloud.tenants import Tenant
 from voisnap_mock.errors import FaultsError
+from voisnap_mock.faults.armed import Scope
 from voisnap_mock.faults.desk import FaultDesk
-from voisnap_mock.faults.plan import Scope
 from voisnap_mock.faults.rules import Faults
 
 HEADER: Final = "X-Voisnap-Mock"

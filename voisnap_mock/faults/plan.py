@@ -11,15 +11,12 @@ the number of the match in it. Nothing else goes in, so neither speed nor chunki
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from hashlib import blake2b
-from typing import Literal
 
 from voisnap_mock.errors import FaultConflict, FaultUnknown
+from voisnap_mock.faults.armed import STILL, Armed, Candidates, Count, Miss, Scope
 from voisnap_mock.faults.draws import draw
 from voisnap_mock.faults.rules import Crossing, FaultRule, Faults, Phase, Schedule, Verdict, family
 from voisnap_mock.faults.token import text_to_token
@@ -27,25 +24,10 @@ from voisnap_mock.faults.writing import write_faults
 
 # Of endless different crossings (paths, turns) only so many are remembered at a time.
 _MOST_KNOWN = 4_096
-_MOST_READY = 16
 
 _NONE: tuple[Verdict, ...] = ()
-_STILL = ("agent", "channel", "target", "turn")
-_MOVING = ("call_after", "audio_after", "text")
 
 _Key = tuple[str, str | None, str | None, str | None, int]
-
-
-class _Miss(IntEnum):
-    """How near a rule came to firing."""
-
-    ELSEWHERE = 0  # plus the number of conditions of `_STILL` that held
-    CONDITION = 10  # plus the number of conditions of `_MOVING` that held
-    SCHEDULE = 20
-    BEHIND = 21
-    SKIPPED = 22
-    EVERY = 23
-    RATE = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,161 +46,6 @@ class RuleReport:
     near_miss: str | None = None
 
 
-@dataclass(slots=True)
-class _Count:
-    """A rule's bookkeeping in one session."""
-
-    seed: int
-    matches: int = 0
-    fired: int = 0
-    skipped: int = 0
-    first_at: float = 0.0
-
-
-class _Armed:
-    """A rule that is armed, and its counters.
-
-    Attributes:
-        base: how many sessions had been opened before; None for a rule of one session, whose number is always 0.
-        is_spent: it has fired as often as the tenant may let it.
-        schedules: those that name it; with none it is armed always.
-        near, miss: how near it came, and at what; kept until it fires.
-    """
-
-    __slots__ = (
-        "base",
-        "fired",
-        "is_spent",
-        "miss",
-        "moving",
-        "near",
-        "patterns",
-        "rule",
-        "schedules",
-        "seed",
-        "skipped",
-        "text",
-    )
-
-    def __init__(self, rule: FaultRule, seed: int, base: int | None) -> None:
-        self.rule = rule
-        self.seed = seed
-        self.base = base
-        self.fired = 0
-        self.skipped = 0
-        self.is_spent = False
-        self.schedules: tuple[Schedule, ...] = ()
-        self.near = -1
-        self.miss: tuple[Crossing, str] | None = None
-        self.moving = any(getattr(rule.when, name) is not None for name in _MOVING)
-        self.text = None if rule.when.text is None else rule.when.text.casefold()
-        self.patterns = [_pattern(point) for point in rule.at if "*" in point]
-
-    def crosses(self, point: str) -> bool:
-        return point in self.rule.at or any(pattern.fullmatch(point) for pattern in self.patterns)
-
-    def holds(self, crossing: Crossing) -> bool:
-        """Whether the conditions hold that may change from crossing to crossing."""
-        when = self.rule.when
-        if when.call_after is not None and crossing.t < when.call_after:
-            return self.missed(_Miss.CONDITION, crossing, f"when.call_after is {when.call_after:g} s")
-        if when.audio_after is not None and crossing.audio < when.audio_after:
-            why = f"{crossing.audio:g} s of audio had crossed, when.audio_after is {when.audio_after:g} s"
-            return self.missed(_Miss.CONDITION + 1, crossing, why)
-        if self.text is not None and (crossing.text is None or self.text not in crossing.text.casefold()):
-            return self.missed(_Miss.CONDITION + 2, crossing, f"when.text is {when.text!r}, it was {crossing.text!r}")
-        return True
-
-    def missed(self, near: int, crossing: Crossing, why: str) -> Literal[False]:
-        """Remember the nearest miss; of equally near ones the latest."""
-        if not self.fired and near >= self.near:
-            self.near, self.miss = near, (crossing, why)
-        return False
-
-    def near_miss(self) -> str | None:
-        if self.fired:
-            return None
-        if self.miss is None:
-            return f"nothing has crossed {' or '.join(self.rule.at)}"
-        crossing, why = self.miss
-        place = [crossing.point]
-        if crossing.agent is not None:
-            place.append(crossing.agent)
-        if crossing.turn:
-            place.append(f"turn {crossing.turn}")
-        if crossing.session:
-            place.append(f"{round(crossing.t, 3):g} s")
-        return f"{', '.join(place)}: {why}"
-
-
-class _Waiting:
-    """Rules that nothing can be said of before a time, the earliest first.
-
-    Args:
-        name: the condition that says when.
-    """
-
-    __slots__ = ("armed", "since")
-
-    def __init__(self, found: Iterable[_Armed], name: str) -> None:
-        timed = [(since, armed) for armed in found if (since := getattr(armed.rule.when, name)) is not None]
-        timed.sort(key=lambda one: one[0])
-        self.since = [since for since, _ in timed]
-        self.armed = [armed for _, armed in timed]
-
-
-class _Candidates:
-    """The rules that one kind of crossing can be about; those that wait for a time are not looked at before it."""
-
-    __slots__ = ("_all", "_by_audio", "_by_call", "_last", "_places", "_ready")
-
-    def __init__(self, found: list[_Armed], places: Mapping[_Armed, int]) -> None:
-        self._places = places
-        self._last: Crossing | None = None
-        self._put(found)
-
-    def _put(self, found: list[_Armed]) -> None:
-        self._all = found
-        self._by_call = _Waiting(found, "call_after")
-        self._by_audio = _Waiting((armed for armed in found if armed.rule.when.call_after is None), "audio_after")
-        waiting = {*self._by_call.armed, *self._by_audio.armed}
-        self._ready = {(0, 0): [armed for armed in found if armed not in waiting]}
-
-    def at(self, crossing: Crossing) -> list[_Armed]:
-        """Those to look at, in order."""
-        if not self._by_call.since and not self._by_audio.since:
-            return self._all
-        self._last = crossing
-        due = bisect_right(self._by_call.since, crossing.t), bisect_right(self._by_audio.since, crossing.audio)
-        ready = self._ready.get(due)
-        if ready is None:
-            first = self._ready[0, 0]
-            if len(self._ready) >= _MOST_READY:
-                self._ready = {(0, 0): first}
-            ready = [*first, *self._by_call.armed[: due[0]], *self._by_audio.armed[: due[1]]]
-            ready.sort(key=lambda armed: self._places[armed])
-            self._ready[due] = ready
-        return ready
-
-    def drop_spent(self) -> None:
-        self._put([armed for armed in self._all if not armed.is_spent])
-
-    def note_misses(self) -> None:
-        """What the rules that nobody looked at have missed the last time."""
-        if self._last is not None:
-            for armed in (*self._by_call.armed, *self._by_audio.armed):
-                armed.holds(self._last)
-
-
-class Scope:
-    """Rules of one connection and its session only."""
-
-    __slots__ = ("armed",)
-
-    def __init__(self, armed: list[_Armed]) -> None:
-        self.armed = armed
-
-
 class FaultPlan:
     """The rules of one tenant.
 
@@ -235,16 +62,16 @@ class FaultPlan:
         self._seed = seed
         self._tenant = tenant
         self._loaded = Faults()
-        self._standing: list[_Armed] = []
-        self._armed: list[_Armed] = []
-        self._by_point: dict[str, list[_Armed]] = {}
-        self._patterns: list[_Armed] = []
+        self._standing: list[Armed] = []
+        self._armed: list[Armed] = []
+        self._by_point: dict[str, list[Armed]] = {}
+        self._patterns: list[Armed] = []
         self._rows: frozenset[str] = frozenset()
-        self._places: dict[_Armed, int] = {}
+        self._places: dict[Armed, int] = {}
         self._schedules: dict[str, Schedule] = {}
         self._started: dict[str, float] = {}
-        self._candidates: dict[_Key, _Candidates] = {}
-        self._counts: dict[str, dict[_Armed, _Count]] = {}
+        self._candidates: dict[_Key, Candidates] = {}
+        self._counts: dict[str, dict[Armed, Count]] = {}
         self._sessions: dict[str, int] = {}
         self._opened = 0
 
@@ -270,7 +97,7 @@ class FaultPlan:
         self._started = {name: at for name, at in self._started.items() if name in self._schedules}
         self._changed()
 
-    def _kept(self, armed: _Armed | None, rule: FaultRule, seed: int | None) -> _Armed:
+    def _kept(self, armed: Armed | None, rule: FaultRule, seed: int | None) -> Armed:
         return armed if armed is not None and armed.rule == rule else self._arm(rule, seed)
 
     def arm(self, faults: Faults) -> tuple[FaultRule, ...]:
@@ -324,7 +151,7 @@ class FaultPlan:
 
     def scope(self, rules: Iterable[FaultRule]) -> Scope:
         """Rules for one connection and its session: hand it to `decide` there."""
-        return Scope([_Armed(rule, self._seed, None) for rule in _named(rules, ())])
+        return Scope([Armed(rule, self._seed, None) for rule in _named(rules, ())])
 
     # --- Schedules ------------------------------------------------------------------------------------------------
 
@@ -405,18 +232,18 @@ class FaultPlan:
                 if verdict.rule.is_exclusive:
                     for behind in candidates[place + 1 :]:
                         if behind.rule.is_exclusive and not behind.fired:
-                            behind.missed(_Miss.BEHIND, crossing, f"the fault {verdict.rule.id!r} fired before it")
+                            behind.missed(Miss.BEHIND, crossing, f"the fault {verdict.rule.id!r} fired before it")
                     break
         if has_spent:
             found.drop_spent()
         return tuple(verdicts)
 
-    def _try(self, armed: _Armed, crossing: Crossing) -> Verdict | None:
+    def _try(self, armed: Armed, crossing: Crossing) -> Verdict | None:
         rule = armed.rule
         if armed.moving and not armed.holds(crossing):
             return None
         if armed.schedules and not self._is_on(armed, crossing):
-            armed.missed(_Miss.SCHEDULE, crossing, "no schedule that was started used it then")
+            armed.missed(Miss.SCHEDULE, crossing, "no schedule that was started used it then")
             return None
         counts = self._counts.get(crossing.session)
         if counts is None:
@@ -430,16 +257,16 @@ class FaultPlan:
         if rule.skip and (count.skipped if is_own else armed.skipped) < rule.skip:
             count.skipped += 1
             armed.skipped += 1
-            armed.missed(_Miss.SKIPPED, crossing, f"it matched, and the first {rule.skip} matches are skipped")
+            armed.missed(Miss.SKIPPED, crossing, f"it matched, and the first {rule.skip} matches are skipped")
             return None
         if is_own and rule.times is not None and count.fired >= rule.times:
             return None
         count.matches += 1
         if rule.every > 1 and count.matches % rule.every:
-            armed.missed(_Miss.EVERY, crossing, f"it was match {count.matches} of its session, every is {rule.every}")
+            armed.missed(Miss.EVERY, crossing, f"it was match {count.matches} of its session, every is {rule.every}")
             return None
         if rule.rate < 1.0 and draw(count.seed, count.matches) >= rule.rate:
-            armed.missed(_Miss.RATE, crossing, f"it matched, and was not drawn (rate is {rule.rate:g})")
+            armed.missed(Miss.RATE, crossing, f"it matched, and was not drawn (rate is {rule.rate:g})")
             return None
         if not count.fired:
             count.first_at = crossing.t
@@ -448,12 +275,12 @@ class FaultPlan:
         armed.is_spent = not is_own and rule.times is not None and armed.fired >= rule.times
         return Verdict(rule, count.seed, count.matches)
 
-    def _count(self, armed: _Armed, session: str) -> _Count:
+    def _count(self, armed: Armed, session: str) -> Count:
         number = 0 if armed.base is None else self._sessions.get(session, armed.base) - armed.base
         name = f"{armed.seed}\0{armed.rule.id}\0{number}".encode()
-        return _Count(int.from_bytes(blake2b(name, digest_size=8).digest(), "little"))
+        return Count(int.from_bytes(blake2b(name, digest_size=8).digest(), "little"))
 
-    def _find(self, key: _Key, crossing: Crossing) -> _Candidates:
+    def _find(self, key: _Key, crossing: Crossing) -> Candidates:
         """Those of the armed rules that this kind of crossing can be about."""
         armed = (*self._by_point.get(crossing.point, ()), *self._patterns)
         found = [one for one in armed if not one.is_spent and self._fits(one, crossing)]
@@ -461,7 +288,7 @@ class FaultPlan:
             found.sort(key=lambda one: self._places[one])
         if len(self._candidates) >= _MOST_KNOWN:
             self._forget_candidates()
-        candidates = self._candidates[key] = _Candidates(found, self._places)
+        candidates = self._candidates[key] = Candidates(found, self._places)
         return candidates
 
     def _forget_candidates(self) -> None:
@@ -469,19 +296,19 @@ class FaultPlan:
             candidates.note_misses()
         self._candidates.clear()
 
-    def _fits(self, armed: _Armed, crossing: Crossing) -> bool:
+    def _fits(self, armed: Armed, crossing: Crossing) -> bool:
         if not armed.crosses(crossing.point):
             return False
         when = armed.rule.when
         if when.tenant is not None and when.tenant != self._tenant:
-            return armed.missed(_Miss.ELSEWHERE, crossing, f"when.tenant is {when.tenant}, this is {self._tenant}")
-        for held, name in enumerate(_STILL):
+            return armed.missed(Miss.ELSEWHERE, crossing, f"when.tenant is {when.tenant}, this is {self._tenant}")
+        for held, name in enumerate(STILL):
             wanted = getattr(when, name)
             if wanted is not None and wanted != getattr(crossing, name):
-                return armed.missed(_Miss.ELSEWHERE + held, crossing, f"when.{name} is {wanted}")
+                return armed.missed(Miss.ELSEWHERE + held, crossing, f"when.{name} is {wanted}")
         return True
 
-    def _is_on(self, armed: _Armed, crossing: Crossing) -> bool:
+    def _is_on(self, armed: Armed, crossing: Crossing) -> bool:
         for schedule in armed.schedules:
             started = self._started.get(schedule.name)
             if started is None:
@@ -509,12 +336,12 @@ class FaultPlan:
     @property
     def has_drawn(self) -> bool:
         """Whether chance has had a say, so that only the token brings the same again."""
-        return any(armed.rule.draws and (armed.fired or armed.near >= _Miss.RATE) for armed in self._armed)
+        return any(armed.rule.draws and (armed.fired or armed.near >= Miss.RATE) for armed in self._armed)
 
     # --- Parts ----------------------------------------------------------------------------------------------------
 
-    def _arm(self, rule: FaultRule, seed: int | None) -> _Armed:
-        return _Armed(rule, self._seed if seed is None else seed, self._opened)
+    def _arm(self, rule: FaultRule, seed: int | None) -> Armed:
+        return Armed(rule, self._seed if seed is None else seed, self._opened)
 
     def _changed(self) -> None:
         """What was found for crossings is no longer true."""
@@ -563,7 +390,7 @@ def phase_at(schedule: Schedule, t: float) -> Phase | None:
     return None
 
 
-def _report(armed: _Armed) -> RuleReport:
+def _report(armed: Armed) -> RuleReport:
     return RuleReport(armed.rule, not armed.is_spent, armed.fired, armed.near_miss())
 
 
@@ -589,7 +416,3 @@ def _named(rules: Iterable[FaultRule], taken: Iterable[str]) -> list[FaultRule]:
         ids.add(name)
         named.append(rule if rule.id else replace(rule, id=name))
     return named
-
-
-def _pattern(point: str) -> re.Pattern[str]:
-    return re.compile("[^/]*".join(map(re.escape, point.split("*"))))

@@ -30,11 +30,11 @@ from voisnap_mock.cloud.tenants import Tenant
 from voisnap_mock.cloud.wire import CandidateArgument, error_event
 from voisnap_mock.engine.events import Failed, HangupRequested
 from voisnap_mock.engine.runner import Session
+from voisnap_mock.faults.armed import Scope
 from voisnap_mock.faults.damage import damage
 from voisnap_mock.faults.desk import FaultDesk
 from voisnap_mock.faults.lines import Act, Lines
 from voisnap_mock.faults.own import own_rules
-from voisnap_mock.faults.plan import Scope
 from voisnap_mock.faults.rules import METHODS, Drop, Fail, Frames, Framing, Replace, Silence, Slow, Verdict
 from voisnap_mock.signalr import Crossing, Fragmented, HubContext, Rewritten, Seam, Severance
 from voisnap_mock.signalr.interceptors import Forward
