@@ -142,7 +142,9 @@ class App:
         self.door = Door(self.tokens, self.tenants, self.clock)
         hub_door = HubDoor(self.door, self._new_trace_id, self.clock, policies={VOICE_PATH: "voice-hub"})
         webrtc_door = WebRtcDoor(self.door, self.clock, self._new_trace_id)
-        self._webrtc = WebRtcSessions(self.door, self.clock, IdSource(self.tenancy.seed_for("webrtc")), load=load_peers)
+        self._webrtc = WebRtcSessions(
+            self.door, self.clock, IdSource(self.tenancy.seed_for("webrtc")), load=load_peers, host=settings.host
+        )
         self._webrtc_hub = WebRtcHub(self.clock, self._new_peer)
         self._hubs: tuple[SessionHub, ...] = (VoiceHub(self.clock), ChatHub(self.clock), self._webrtc_hub)
         options = _hub_options(loaded)
@@ -228,6 +230,7 @@ class App:
                 hub.finish()
             await asyncio.gather(*(endpoint.close() for endpoint in self.endpoints))
             await self._webrtc_hub.settle()
+            self._webrtc.close()
         finally:
             if self._recorder is not None:
                 await asyncio.to_thread(self._recorder.close)

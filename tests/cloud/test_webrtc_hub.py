@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from typing import Any
 from urllib.parse import urlencode
 
@@ -191,6 +192,27 @@ async def test_keys_pressed_in_the_call_drive_the_rules(make_server: ServerFacto
     await asyncio.wait_for(peer.closed.wait(), PATIENCE)
 
 
+async def test_a_server_that_stops_ends_its_calls_and_their_media(make_server: ServerFactory) -> None:
+    server = await make_server(SHOP)
+    async with await WebRtcCaller.to(server, "agt_talker") as caller:
+        await caller.dial()
+        await server.stop()
+        await caller.wait_for("SessionEnded", reason="server_shutdown")
+        await caller.closed()
+    assert notes(server, "webrtc.closed")
+    assert not [thread for thread in threading.enumerate() if thread.name == "audio-decoder"]
+
+
+async def test_a_bad_line_is_a_bad_line_here_too(make_server: ServerFactory) -> None:
+    """An agent whose audio suffers both ways: faults stand in the engine, so media of any kind meets them."""
+    server = await make_server()
+    async with await WebRtcCaller.to(server, "agt_mock_bad_line") as caller:
+        await caller.dial()
+        await caller.wait_for("TranscriptionOf", isFinal=True)
+    fired = {entry["point"] for entry in notes(server, "fault.fired")}
+    assert fired == {"audio.in", "audio.out"}
+
+
 # --- with a peer that does as it is told -----------------------------------------------------------------------
 
 
@@ -258,6 +280,8 @@ async def test_media_is_real_time_whatever_the_clock_of_the_server(make_server: 
         peer = await offered(caller, peers)
         (session,) = server.app.tenants.default.sessions.sessions
         assert not session.is_repeatable
+        async with httpx.AsyncClient(base_url=server.base_url, trust_env=False) as http:
+            assert (await http.post("/__voisnap/clock", json={"advance": "5s"})).status_code == 200
         peer.listener.connected()
         await caller.wait_for("TranscriptionOf", isFinal=True, text="Hello.")
         assert session.t > 0.2
@@ -277,6 +301,27 @@ async def test_a_session_is_made_with_a_token_that_lives_five_minutes(server: Se
     kept = str(server.app.tenants.default.journal.entries())
     assert body["sessionId"] in kept
     assert body["sessionToken"] not in kept
+
+
+async def test_sessions_hand_out_the_ice_servers_of_the_file_and_our_own(make_server: ServerFactory) -> None:
+    turn = '{urls: ["turn:127.0.0.1:3478"], username: u, credential: p}'
+    server = await make_server(f"webrtc: {{stun: true, ice_servers: [{turn}]}}\nagents: {{agt_desk: {{}}}}")
+    for _ in range(2):
+        stun, configured = (await create_session(server, "agt_desk")).json()["iceServers"]
+        assert configured == {"urls": ["turn:127.0.0.1:3478"], "username": "u", "credential": "p"}
+    host, _, port = stun["urls"][0].removeprefix("stun:").partition(":")
+    assert host == "127.0.0.1"
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[bytes] = loop.create_future()
+
+    class Asking(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            answered.set_result(data)
+
+    transport, _ = await loop.create_datagram_endpoint(Asking, remote_addr=(host, int(port)))
+    transport.sendto(bytes.fromhex("000100002112a442") + b"twelve bytes")
+    assert (await asyncio.wait_for(answered, PATIENCE)).startswith(b"\x01\x01")
+    transport.close()
 
 
 async def test_an_api_key_makes_sessions_too(server: Server) -> None:

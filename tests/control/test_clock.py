@@ -104,7 +104,7 @@ async def test_a_call_that_is_not_live_is_named_with_those_that_are() -> None:
     async with serving() as (_, http):
         answer = await http.post(CLOCK, json={"advance": "1s", "call": "conv_nobody"})
         assert answer.status_code == 404
-        assert '"conv_nobody" is not live; live are none' in answer.json()["detail"]
+        assert '"conv_nobody" is no live call on the virtual clock; there are none' in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("clock", ["real", "4x"])

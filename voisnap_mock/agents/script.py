@@ -336,11 +336,13 @@ class WebRtc:
 
     Attributes:
         ice_servers: what sessions hand to clients. The server itself uses none.
+        stun: answer STUN on a port of this server, and hand that to clients too.
         hosts: addresses of this machine to be reached at; empty: loopback and all of them.
         announced: addresses to name in answers instead, when ports are published under another one.
     """
 
     ice_servers: tuple[IceServer, ...] = ()
+    stun: bool = False
     hosts: tuple[str, ...] = ()
     announced: tuple[str, ...] = ()
 

@@ -242,6 +242,7 @@ WEBRTC = Record(
     "webrtc",
     (
         Key("ice_servers", ListOf(ICE_SERVER, of="ICE servers"), "what WebRTC sessions hand to clients (none)"),
+        Key("stun", Flag(), "answer STUN here, and hand that to clients too (false)"),
         Key("hosts", ListOf(_ADDRESS, of="addresses"), "addresses to be reached at (loopback and all of the machine)"),
         Key(
             "announced",

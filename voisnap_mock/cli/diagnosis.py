@@ -126,6 +126,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding("machine", "Python", State.FINE, f"{platform.python_version()} on {system}, {sys.executable}")
     if sys.platform != "win32":
         yield _extra("machine", "uvloop", "fast", "a faster event loop")
+    yield _extra("machine", "aiortc", "webrtc", "calls over WebRTC")
 
 
 def _extra(area: str, package: str, extra: str, purpose: str) -> Finding:

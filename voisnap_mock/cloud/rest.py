@@ -246,9 +246,11 @@ def _routes(door: Door, requests: Requests, clock: Clock, webrtc: WebRtcSessions
         return JSONResponse(agent_answer(_known_agent(admission.tenant, agent_id)))
 
     @router.post("/api/v1/webrtc/sessions")
-    async def create_webrtc_session(body: WebRtcBody, admission: AdmittedToWrite) -> Response:
+    async def create_webrtc_session(body: WebRtcBody, admission: AdmittedToWrite, request: Request) -> Response:
         agent = _known_agent(admission.tenant, body.agentId)
-        return JSONResponse(await webrtc.create(admission.tenant, agent.script.id, body.metadata or {}), 201)
+        asked_at = request.url.hostname or "127.0.0.1"
+        created = await webrtc.create(admission.tenant, agent.script.id, body.metadata or {}, asked_at=asked_at)
+        return JSONResponse(created, 201)
 
     return router
 

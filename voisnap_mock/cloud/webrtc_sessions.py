@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from voisnap_mock.agents.script import IceServer
 from voisnap_mock.clock import Clock
 from voisnap_mock.cloud.door import Door
 from voisnap_mock.cloud.problems import ProblemDetails, RequestRefused
@@ -19,6 +20,7 @@ from voisnap_mock.errors import ExtraMissing
 from voisnap_mock.ids import IdSource
 from voisnap_mock.signalr import ConnectionRequest
 from voisnap_mock.webrtc.peer import PeerMaker, load_peers
+from voisnap_mock.webrtc.stun import StunResponder
 
 
 class WebRtcSessions:
@@ -26,14 +28,25 @@ class WebRtcSessions:
 
     Args:
         load: loads it; called in a worker thread.
+        host: the address that the server listens on.
     """
 
-    def __init__(self, door: Door, clock: Clock, ids: IdSource, *, load: Callable[[], PeerMaker] = load_peers) -> None:
+    def __init__(
+        self,
+        door: Door,
+        clock: Clock,
+        ids: IdSource,
+        *,
+        load: Callable[[], PeerMaker] = load_peers,
+        host: str = "127.0.0.1",
+    ) -> None:
         self._door = door
         self._clock = clock
         self._ids = ids
         self._load = load
+        self._host = host
         self._make_peer: PeerMaker | None = None
+        self._stun: StunResponder | None = None
 
     @property
     def make_peer(self) -> PeerMaker:
@@ -41,8 +54,13 @@ class WebRtcSessions:
         assert self._make_peer is not None
         return self._make_peer
 
-    async def create(self, tenant: Tenant, agent_id: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    async def create(
+        self, tenant: Tenant, agent_id: str, metadata: Mapping[str, Any], *, asked_at: str
+    ) -> dict[str, Any]:
         """Make a session with an agent that exists; the answer of `POST /api/v1/webrtc/sessions`.
+
+        Args:
+            asked_at: the name of this server in the request, under which the client finds it.
 
         Raises:
             RequestRefused: 501, the extra `webrtc` is not installed.
@@ -66,7 +84,21 @@ class WebRtcSessions:
         tenant.journal.append(
             "webrtc.session_created", tenant_id=tenant.id, sessionId=grant.session_id, agent=agent_id, metadata=metadata
         )
-        return webrtc_session_object(grant.session_id, grant.token, grant.expires_at, tenant.file.webrtc.ice_servers)
+        servers = tenant.file.webrtc.ice_servers
+        if tenant.file.webrtc.stun:
+            servers = (await self._stun_server(asked_at), *servers)
+        return webrtc_session_object(grant.session_id, grant.token, grant.expires_at, servers)
+
+    async def _stun_server(self, asked_at: str) -> IceServer:
+        if self._stun is None:
+            self._stun = await StunResponder.open(self._host)
+        name = f"[{asked_at}]" if ":" in asked_at else asked_at
+        return IceServer((f"stun:{name}:{self._stun.port}",))
+
+    def close(self) -> None:
+        """Answer no STUN any more."""
+        if self._stun is not None:
+            self._stun.close()
 
 
 @dataclass(frozen=True, slots=True)

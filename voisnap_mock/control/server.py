@@ -77,12 +77,13 @@ def server_routes(scope: Scope, info: Callable[[], dict[str, Any]]) -> APIRouter
                 409, f"calls go by the {mode} clock here, which nobody can advance: start with --clock virtual"
             )
         seconds = seconds_of(body.advance, "advance", hint="; call time never goes back")
-        sessions = tenant.sessions.sessions
+        # Calls over WebRTC go by the wall clock, here too.
+        sessions = tuple(session for session in tenant.sessions.sessions if session.is_repeatable)
         if body.call is not None:
             sessions = tuple(session for session in sessions if session.id == body.call)
             if not sessions:
-                live = ", ".join(session.id for session in tenant.sessions.sessions) or "none"
-                raise refused(404, f"call {quoted(body.call)} is not live; live are {live}")
+                live = ", ".join(session.id for session in tenant.sessions.sessions if session.is_repeatable) or "none"
+                raise refused(404, f"call {quoted(body.call)} is no live call on the virtual clock; there are {live}")
         await asyncio.gather(*(session.advance(seconds) for session in sessions))
         return JSONResponse(_clock_of(tenant))
 
