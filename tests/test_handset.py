@@ -14,7 +14,7 @@ from voisnap_mock.audio.marking import caller_speech
 from voisnap_mock.caller import CallRefused, VoiceCaller
 from voisnap_mock.config import CallClock
 from voisnap_mock.errors import SpeechError
-from voisnap_mock.handset import Handset, NothingHeard
+from voisnap_mock.handset import AsyncHandset, Handset, NothingHeard
 from voisnap_mock.journal import JournalFilter
 from voisnap_mock.server import MockServer
 
@@ -226,3 +226,30 @@ def test_a_caller_at_the_pace_of_the_clock_gives_no_cause_for_remarks() -> None:
         with server.caller("agt_mute") as caller, pytest.raises(NothingHeard):
             caller.heard(timeout=4.0)
         assert server.app.tenants.default.journal.entries(JournalFilter(kind="lint")) == ()
+
+
+def test_what_is_sent_at_once_changes_nothing() -> None:
+    """Interruptions, a pause within a reply, a drop: each frame is heard, and each reply sounds, at its own time."""
+
+    async def call(server: MockServer, ahead: int) -> object:
+        ada = {"name": "Ada"}
+        async with AsyncHandset(server.app, server.base_url, "agt_shop", metadata=ada, ahead=ahead) as caller:
+            await caller.interrupt("I want a refund", at=0.5)
+            await caller.heard()
+            await caller.heard()
+            await caller.drop()
+            await caller.resume()
+            await caller.say("Something else")
+            await caller.heard()
+            with pytest.raises(NothingHeard):
+                await caller.heard(timeout=3.31)
+            t = caller.t
+        journal = server.app.tenants.default.journal.entries(JournalFilter(call=caller.conversation_id))
+        entries = [(entry.kind, entry.t, entry.details) for entry in journal if "connection" not in entry.kind]
+        return t, entries, caller.audio.caller, caller.audio.agent
+
+    results = []
+    for ahead in (1, 7, 32):
+        with make("virtual") as server:
+            results.append(server.wait_for(call(server, ahead)))
+    assert results[0] == results[1] == results[2]

@@ -13,6 +13,8 @@ speaks and listens at the clock's pace.
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -37,14 +39,19 @@ from voisnap_mock.caller import (
 from voisnap_mock.cloud.tenants import Tenant
 from voisnap_mock.engine.runner import ClockMode, Session
 from voisnap_mock.errors import VoisnapMockError
-from voisnap_mock.journal import JournalFilter
+from voisnap_mock.journal import JournalEntry, JournalFilter
 from voisnap_mock.tracks import Recording
 
 Result = TypeVar("Result")
 Line_ = TypeVar("Line_", VoiceCaller, ChatUser)
 Party_ = TypeVar("Party_", bound="AsyncParty[Any]")
 
-_SILENCE = bytes(CALLER_FRAME_BYTES)
+# Frames of one message; as base64 they must stay below what a hub takes.
+_MOST_AHEAD = 32
+# What a caller who listens waits for.
+_STOPS = frozenset(
+    {"agent.transcript", "session.ended", "session.detached", "session.failed", "transfer.started", "event.pushed"}
+)
 _LINES = ("agent.transcript", "caller.transcript", "agent.message", "caller.message")
 _SPEEDS: Mapping[ClockMode, float] = {"real": 1.0, "4x": 4.0}
 
@@ -296,9 +303,13 @@ class AsyncHandset(AsyncParty[VoiceCaller]):
         metadata: Mapping[str, object] | None = None,
         voice: str = "en-us",
         tenant: str = DEFAULT_TENANT,
+        ahead: int = _MOST_AHEAD,
     ) -> None:
         super().__init__(app, base_url, agent_id, metadata=metadata, tenant=tenant)
         self._voice = voice
+        self._ahead = ahead
+        self._tap = _Tap()
+        self._is_listening = False
 
     @property
     def audio(self) -> Recording:
@@ -343,9 +354,34 @@ class AsyncHandset(AsyncParty[VoiceCaller]):
             clock=self._app.clock,
             metadata=self._metadata,
             speed=None if self._is_virtual else _SPEEDS[self._tenant.sessions.mode],
-            call_time=lambda: 0.0 if self._session is None else self._session.t,
+            call_time=self._time_of_audio,
             on_event=self._learn,
         )
+
+    def _learn(self, event: CallerEvent, at: float) -> None:
+        super()._learn(event, at)
+        if isinstance(event, Connected):
+            self._live.listen_in(self._tap)
+            self._tenant.journal.follow(self._stop_listening_at)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tenant.journal.unfollow(self._stop_listening_at)
+        await super().__aexit__(kind, error, trace)
+
+    def _time_of_audio(self) -> float:
+        """When the agent audio that is here now was sent, in call time."""
+        if self._tap.said_at:
+            return self._tap.said_at.popleft()
+        return 0.0 if self._session is None else self._session.t
+
+    def _stop_listening_at(self, entry: JournalEntry) -> None:
+        """Silence is sent ahead of what it waits for: what comes first ends it, so none is sent too much."""
+        is_one = entry.kind in _STOPS and entry.details.get("is_final", True)
+        if self._is_listening and is_one and entry.call_id == self._live.id:
+            self._is_listening = False
+            self._live.take_back()
 
     async def _speech(self, text: str) -> bytes:
         return await self._app.caller_voice.speak(text, self._voice)
@@ -356,20 +392,31 @@ class AsyncHandset(AsyncParty[VoiceCaller]):
             line.speak(pcm)
             await line.spoken()
             return
-        for at in range(0, len(pcm), CALLER_FRAME_BYTES):
+        pcm += bytes(-len(pcm) % CALLER_FRAME_BYTES)
+        most = self._ahead * CALLER_FRAME_BYTES
+        for at in range(0, len(pcm), most):
             if line.is_over:
                 return
-            await self._send(pcm[at : at + CALLER_FRAME_BYTES].ljust(CALLER_FRAME_BYTES, b"\0"))
+            await self._send(pcm[at : at + most])
 
     async def _let_pass(self, seconds: float) -> None:
-        if self._is_virtual:
-            await self._send(_SILENCE)
-        else:
+        if not self._is_virtual:
             await self._wait_for_news(seconds)
+            return
+        frames = min(self._ahead, max(1, math.ceil(seconds / FRAME_SECONDS - 1e-6)))
+        self._is_listening = True
+        try:
+            await self._send(bytes(frames * CALLER_FRAME_BYTES))
+        finally:
+            self._is_listening = False
 
-    async def _send(self, frame: bytes) -> None:
-        await self._open_line.transmit(frame)
+    async def _send(self, pcm: bytes) -> None:
+        """On a virtual clock: send whole frames, and return when all that came of it is here."""
+        self._tap.frames_heard = 0
+        await self._open_line.transmit(pcm)
         await self._settle()
+        self.audio.drop_caller(len(pcm) - self._tap.frames_heard * CALLER_FRAME_BYTES)
+        self._tap.said_at.clear()
 
     async def _settle(self) -> None:
         """On a virtual clock: return when all that was sent has been acted on, and what came of it is here."""
@@ -377,6 +424,23 @@ class AsyncHandset(AsyncParty[VoiceCaller]):
             await self._live.advance(0.0)
             if self._is_on:
                 await self._open_line.transmit(b"")
+
+
+class _Tap:
+    """What the session has really heard of a handset, and when it has sent what."""
+
+    def __init__(self) -> None:
+        self.frames_heard = 0
+        self.said_at: deque[float] = deque()
+
+    def heard(self, pcm: bytes, t: float) -> None:
+        self.frames_heard += 1
+
+    def said(self, pcm: bytes, t: float) -> None:
+        self.said_at.append(t)
+
+    def close(self) -> None:
+        pass
 
 
 def _caller_audio(wav: Path) -> bytes:

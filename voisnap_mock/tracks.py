@@ -26,6 +26,10 @@ class Recording:
         """Append what the caller sent."""
         self._caller += pcm
 
+    def drop_caller(self, size: int) -> None:
+        """The last `size` bytes of the caller were not sent after all."""
+        del self._caller[len(self._caller) - size :]
+
     def pad_caller(self, until: float) -> None:
         """The line was lost: nothing of the caller was heard until `until` seconds."""
         self._caller += bytes(max(0, int(until * CALLER_RATE) * 2 - len(self._caller)))

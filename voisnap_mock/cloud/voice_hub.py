@@ -96,12 +96,16 @@ class VoiceHub(SessionHub):
         session = outlet_of(connection).session
         if session is None or session.is_over:
             return
+        if not session.is_held:
+            self._watch_manners(connection, session, audio)
+        session.receive(AudioArrived(audio))
+
+    def _watch_manners(self, connection: HubContext, session: Session, audio: bytes) -> None:
         manners = connection.items.get("manners")
         if not isinstance(manners, Manners):
             manners = connection.items["manners"] = Manners(session.t, any_pace=session.is_repeatable)
         if not manners.all_said and (remark := manners.remark_on(audio, lambda: session.t)) is not None:
             self.note_lint(connection, *remark)
-        session.receive(AudioArrived(audio))
 
     @hub_method(name="SendDtmfAsync")
     def send_dtmf(self, connection: HubContext, digit: str) -> None:

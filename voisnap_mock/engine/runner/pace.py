@@ -89,6 +89,10 @@ class Pace(Protocol):
         """Nothing will happen before the caller does something, or call time passes by itself."""
         ...
 
+    def take_back(self) -> None:
+        """Forget the caller audio that has come and has not been heard yet."""
+        ...
+
     def hold(self, *, is_held: bool) -> None:
         """Whether an idle caller is waited for without end: somebody else moves the time."""
         ...
@@ -160,6 +164,9 @@ class RealPace:
     @property
     def is_at_rest(self) -> bool:
         return True
+
+    def take_back(self) -> None:
+        pass
 
     def hold(self, *, is_held: bool) -> None:
         pass

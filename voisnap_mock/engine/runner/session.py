@@ -105,6 +105,25 @@ class Tap(Protocol):
         ...
 
 
+class _Taps:
+    """Several that listen in."""
+
+    def __init__(self, taps: tuple[Tap, ...]) -> None:
+        self._taps = taps
+
+    def heard(self, pcm: bytes, t: float) -> None:
+        for tap in self._taps:
+            tap.heard(pcm, t)
+
+    def said(self, pcm: bytes, t: float) -> None:
+        for tap in self._taps:
+            tap.said(pcm, t)
+
+    def close(self) -> None:
+        for tap in self._taps:
+            tap.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Works:
     """What drives one session and works for it; a chat has neither ear nor voice."""
@@ -126,6 +145,7 @@ class Session:
         started_at: seconds since 1970; None before the start.
         duration: seconds of call time; None while it lives.
         reason: why it ended; None while it lives, or when it was given up before it began.
+        is_held: somebody moves its time.
     """
 
     def __init__(
@@ -166,6 +186,7 @@ class Session:
         self._is_resuming = False
         self._window: Timer | None = None
         self._is_over = False
+        self.is_held = False
         # While effects are carried out, an outlet may hand in something new: it waits its turn here.
         self._is_stepping = False
         self._waiting: deque[tuple[Input | None, float]] = deque()
@@ -174,7 +195,8 @@ class Session:
         self._last_errand = 0
         self._frames_heard = self._frames_said = 0
         made = works(self)
-        self._pace, self._ear, self._voice, self._tap = made.pace, made.ear, made.voice, made.tap
+        self._pace, self._ear, self._voice = made.pace, made.ear, made.voice
+        self._tap: Tap | None = made.tap
 
     # --- For hubs and the control API -----------------------------------------------------------------------------
 
@@ -324,10 +346,20 @@ class Session:
 
     def hold(self) -> None:
         """Somebody moves this call's time, with audio and `advance`: on a virtual clock nothing runs out by itself."""
+        self.is_held = True
         self._pace.hold(is_held=True)
+
+    def take_back(self) -> None:
+        """Who holds the time sends ahead, and stops at what just happened: audio that waits was never sent."""
+        self._pace.take_back()
+
+    def listen_in(self, tap: Tap) -> None:
+        """Tap the session's audio from now on, besides whoever does already."""
+        self._tap = tap if self._tap is None else _Taps((self._tap, tap))
 
     def release(self) -> None:
         """Nobody holds the time any more."""
+        self.is_held = False
         self._pace.hold(is_held=False)
 
     # --- For its pace ---------------------------------------------------------------------------------------------

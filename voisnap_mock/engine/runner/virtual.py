@@ -147,6 +147,15 @@ class VirtualPace:
         deadline = self._paced.next_deadline()
         return deadline is None or deadline.waits_for_caller
 
+    def take_back(self) -> None:
+        """Forget the caller audio that waits, but for the frame whose time has begun."""
+        begun = self._goal is not None
+        self._waiting = deque(
+            waiting
+            for number, waiting in enumerate(self._waiting)
+            if type(waiting) is not AudioArrived or (begun and number == 0)
+        )
+
     def hold(self, *, is_held: bool) -> None:
         self._is_held = is_held
         self._pump()
