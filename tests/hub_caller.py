@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +14,7 @@ from voisnap_mock.agents.script import User
 from voisnap_mock.clock import SystemClock
 from voisnap_mock.journal import Journal, JournalEntry, JournalFilter
 from voisnap_mock.server import MockServer, Server
-from voisnap_mock.signalr import ConnectionClosed, HubClient
+from voisnap_mock.signalr import ConnectionClosed, HubClient, Transport
 
 EVENTS = (
     "SessionStarted",
@@ -88,7 +88,14 @@ class HubCaller:
     """
 
     def __init__(
-        self, server: AnyServer, hub: str, *, token: str | None = None, wire: Wire | None = None, **query: str
+        self,
+        server: AnyServer,
+        hub: str,
+        *,
+        token: str | None = None,
+        wire: Wire | None = None,
+        transports: Sequence[Transport] = tuple(Transport),
+        **query: str,
     ) -> None:
         self.hub = hub
         self.events: list[tuple[str, Any]] = []
@@ -96,7 +103,8 @@ class HubCaller:
         self._wire = wire
         base_url = server.base_url if wire is None else wire.base_url
         url = f"{base_url}/hubs/{hub}?{urlencode(query)}"
-        self.client = HubClient(url, access_token=token_of(server) if token is None else token)
+        access_token = token_of(server) if token is None else token
+        self.client = HubClient(url, access_token=access_token, transports=transports)
         for target in EVENTS:
             self.client.on(target, self._keeper(target), *((bytes,) if target == "AudioReceived" else ()))
 

@@ -21,9 +21,10 @@ from voisnap_mock.cache import MODELS, UTTERANCES, cache_folder
 from voisnap_mock.clock import Clock, SystemClock
 from voisnap_mock.cloud.chat_hub import ChatHub
 from voisnap_mock.cloud.door import Door
+from voisnap_mock.cloud.manners import token_in_path
 from voisnap_mock.cloud.problems import CONTENT_TYPE, ProblemDetails
 from voisnap_mock.cloud.session_hub import HubDoor, SessionHub
-from voisnap_mock.cloud.tenants import Tenant
+from voisnap_mock.cloud.tenants import Tenant, write_remark
 from voisnap_mock.cloud.tokens import TokenAuthority
 from voisnap_mock.cloud.voice_hub import VoiceHub
 from voisnap_mock.cloud.webrtc_hub import WebRtcHub
@@ -35,6 +36,7 @@ from voisnap_mock.faults.gate import FaultGate
 from voisnap_mock.faults.http import FaultyDoor, FaultyRest
 from voisnap_mock.faults.wire import Wires
 from voisnap_mock.ids import IdSource
+from voisnap_mock.journal import redact
 from voisnap_mock.recordings import Recorder, Utterances
 from voisnap_mock.signalr import HubEndpoint, HubOptions
 from voisnap_mock.signalr.connection import ConnectionLimits
@@ -301,8 +303,12 @@ class App:
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
+        tenant, path = self.tenants.default, scope["path"]
+        tenant.journal.append("connection.refused", tenant_id=tenant.id, hub=path, message="no hub is here")
+        if redact(path) != path:
+            write_remark(tenant, token_in_path(f"WebSocket {path}"))
         hubs = ", ".join(endpoint.path for endpoint in self.endpoints)
-        problem = ProblemDetails(404, f"WebSocket {scope['path']}: no hub is here; hubs are {hubs}")
+        problem = ProblemDetails(404, f"WebSocket {redact(path)}: no hub is here; hubs are {hubs}")
         headers = [(b"content-type", CONTENT_TYPE.encode())]
         await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": problem.body(self._new_trace_id())})

@@ -170,6 +170,15 @@ AREAS: dict[str, tuple[Behaviour, ...]] = {
             "the page only says VoiceHub connections",
             "cloud.session_hub:HubDoor._welcome",
         ),
+        _assumed(
+            "impatient clients",
+            "five attempts within five seconds are a remark (lint)",
+            "no back-off does that",
+            "cloud.manners:Attempts",
+        ),
+        _assumed(
+            "calls after the end", "answered, ignored, a remark (lint)", "no page says", "cloud.manners:after_end"
+        ),
     ),
     "Hubs": (
         _documented(
@@ -278,13 +287,13 @@ AREAS: dict[str, tuple[Behaviour, ...]] = {
             "audio",
             "raw PCM, 20 ms advised; other sizes are remarks",
             "VoiceHub",
-            "cloud.voice_hub:Manners",
+            "cloud.manners:Manners",
         ),
         _assumed(
             "pace of caller audio",
             "2 s ahead of real time is a remark (lint), nothing else",
             "audio is meant to come as it is spoken",
-            "cloud.voice_hub:Manners",
+            "cloud.manners:Manners",
         ),
         _assumed(
             "size and pace of `AudioReceived`",

@@ -234,7 +234,7 @@ async def test_a_wav_header_is_noted_and_not_refused(server: Server) -> None:
 async def test_odd_sizes_and_haste_are_noted_once_each(server: Server) -> None:
     async with HubCaller(server, "voice", agentId="agt_desk") as caller:
         await caller.speak(bytes(32_000), silence=2.5, piece=3200)
-        await caller.invoke("SendDtmfAsync", "1")
+        await caller.invoke("EndSessionAsync", "user_ended")
     assert "3200 bytes" in _lint(server, "chunk_size")[0].details["message"]
     assert "more than 2 s ahead" in _lint(server, "pace")[0].details["message"]
     assert len(server.app.tenants.default.journal.entries(JournalFilter(kind="lint"))) == 2
@@ -245,7 +245,7 @@ async def test_on_a_virtual_clock_no_pace_is_wrong(make_server: ServerFactory) -
     async with HubCaller(server, "voice", agentId="agt_desk") as caller:
         session_id = (await caller.wait_for("SessionStarted"))["sessionId"]
         await caller.speak(bytes(32_000), silence=9, piece=3200)
-        await caller.invoke("SendDtmfAsync", "1")
+        await caller.invoke("EndSessionAsync", "user_ended")
     (note,) = server.app.tenants.default.journal.entries(JournalFilter(kind="lint"))
     assert (note.details["rule"], note.details["callId"], note.call_id) == ("chunk_size", session_id, None)
 
@@ -253,7 +253,7 @@ async def test_on_a_virtual_clock_no_pace_is_wrong(make_server: ServerFactory) -
 async def test_a_well_behaved_caller_gives_no_cause_for_remarks(server: Server) -> None:
     async with HubCaller(server, "voice", agentId="agt_desk") as caller:
         await caller.speak(bytes(6_400), silence=0, piece=640, is_paced=True)
-        await caller.invoke("SendDtmfAsync", "1")
+        await caller.invoke("EndSessionAsync", "user_ended")
     assert not server.app.tenants.default.journal.entries(JournalFilter(kind="lint"))
 
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voisnap_mock.clock import Clock
+from voisnap_mock.cloud.manners import token_in_path
 from voisnap_mock.cloud.problems import RequestRefused
 from voisnap_mock.cloud.rates import Policy
-from voisnap_mock.cloud.tenants import Tenant, Tenants
+from voisnap_mock.cloud.tenants import Tenant, Tenants, write_remark
+from voisnap_mock.journal import redact
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -91,6 +93,8 @@ class Requests:
             finally:
                 tenant = note.tenant or self._tenants.default
                 method, path = scope["method"], scope["path"]
+                if redact(path) != path:
+                    write_remark(tenant, token_in_path(f"{method} {path}"))
                 tenant.journal.append(
                     "http.request",
                     tenant_id=tenant.id,

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from voisnap_mock.clock import Clock, Timer
 from voisnap_mock.cloud.door import Admission, Door, refusal
+from voisnap_mock.cloud.manners import NO_END_SESSION, POLLING, after_end
 from voisnap_mock.cloud.problems import CONTENT_TYPE, ProblemDetails
 from voisnap_mock.cloud.rates import Policy
-from voisnap_mock.cloud.tenants import Agent, Tenant
+from voisnap_mock.cloud.tenants import Agent, Tenant, write_remark
 from voisnap_mock.cloud.tokens import TokenRefused
 from voisnap_mock.cloud.wire import (
     AGENT_INACTIVE,
@@ -45,6 +46,7 @@ from voisnap_mock.signalr import (
     Notice,
     NoticeKind,
     Severance,
+    Transport,
 )
 
 _log = logging.getLogger("voisnap_mock.cloud")
@@ -112,14 +114,7 @@ class HubDoor:
             return visit
         except TokenRefused as error:
             tenant = self._door.tenants.default
-            tenant.journal.append(
-                "connection.refused",
-                tenant_id=tenant.id,
-                hub=request.path,
-                check=error.check,
-                message=str(error),
-                client=request.client,
-            )
+            self._note_refusal(tenant, request, str(error), check=error.check, client=request.client)
             if tenant.file.fidelity.auth_failure == "error_event":
                 return Visit(None, refused=str(error))
             raise self._denied(refusal(error, is_hub=True)) from error
@@ -137,9 +132,7 @@ class HubDoor:
         try:
             metadata = connection_metadata(text) if text else {}
         except ArgumentError as error:
-            admission.tenant.journal.append(
-                "connection.refused", tenant_id=admission.tenant.id, hub=request.path, message=str(error)
-            )
+            self._note_refusal(admission.tenant, request, str(error))
             raise self._denied(ProblemDetails(400, str(error))) from error
         variables: dict[str, object] = {"metadata": metadata}
         for name in ("userName", "language"):
@@ -161,12 +154,19 @@ class HubDoor:
         rate = None if policy is None else tenant.rates.take(plan, policy, tenant.id, self._clock.wall())
         if rate is not None and rate.is_exceeded:
             problem = rate.problem(plan)
-            tenant.journal.append(
-                "connection.refused", tenant_id=tenant.id, hub=hub, policy=rate.policy, message=problem.detail
-            )
+            self._note_refusal(tenant, request, problem.detail, policy=rate.policy)
             raise self._denied(problem)
         if negotiates:
             tenant.journal.append("connection.negotiated", tenant_id=tenant.id, hub=hub, client=request.client)
+
+    def _note_refusal(self, tenant: Tenant, request: ConnectionRequest, message: str, **details: Any) -> None:
+        tenant.journal.append("connection.refused", tenant_id=tenant.id, hub=request.path, message=message, **details)
+        client = request.client[0] if request.client else ""
+        hammers = tenant.attempts.hammering(
+            f"{request.path} {client}", self._clock.monotonic(), f"{request.path} refused a connection"
+        )
+        if hammers is not None:
+            write_remark(tenant, hammers)
 
     def check_access(self, request: ConnectionRequest) -> Admission:
         """Raises TokenRefused: the access token is missing or fails a check."""
@@ -332,6 +332,8 @@ class SessionHub(Hub):
             # `id` is the connection token, a secret too.
             query={name: value for name, value in connection.request.query.items() if name != "id"},
         )
+        if self.channel == "voice" and connection.transport is Transport.LONG_POLLING:
+            self.note_lint(connection, *POLLING)
         if self.gate is not None and (admitted := self.gate.admit(self, connection)) is not None and not await admitted:
             return
         if visit.session_id is not None:
@@ -348,6 +350,8 @@ class SessionHub(Hub):
         self._connections.pop(connection.connection_id, None)
         visit, outlet = visit_of(connection), outlet_of(connection)
         session = outlet.session
+        if error is None and session is not None and not session.is_over and session.started_at is not None:
+            self.note_lint(connection, *NO_END_SESSION)
         if visit.admission is not None:
             visit.admission.tenant.journal.append(
                 "connection.closed",
@@ -404,8 +408,11 @@ class SessionHub(Hub):
         session = outlet_of(connection).session
         if session is None:
             self._note(connection, "method", target=target, **details)
-        else:
-            session.note_in_turn("method", target=target, **details)
+            return
+        # Whoever hangs up because of `SessionEnded`, as the documented sample does, is too late without fault.
+        if session.is_over and target != "EndSessionAsync":
+            self.note_lint(connection, *after_end(target))
+        session.note_in_turn("method", target=target, **details)
 
     def note_lint(self, connection: HubContext, rule: str, message: str) -> None:
         """Write a remark on the client's manners into the journal: nothing that the service would refuse.
@@ -461,6 +468,9 @@ class SessionHub(Hub):
         session.receive(self.started)
 
     def _resume(self, connection: HubContext, tenant: Tenant, visit: Visit, session_id: str, outlet: HubOutlet) -> None:
+        hammers = tenant.attempts.hammering(f"resume {session_id}", self.clock.monotonic(), "the session was resumed")
+        if hammers is not None:
+            self.note_lint(connection, *hammers)
         live = tenant.sessions.get(session_id)
         if live is not None and visit.agent_id not in (None, live.script.id):
             self.turn_away(
@@ -494,6 +504,10 @@ class SessionHub(Hub):
                 code=code,
                 message=message,
             )
+            tenant, wanted = visit.admission.tenant, visit.session_id or visit.agent_id
+            again = tenant.attempts.ignored(code, f"{connection.request.path} {code} {wanted}", self.clock.monotonic())
+            if again is not None:
+                self.note_lint(connection, *again)
         connection.send(*error_event(code, message, recoverable=False))
         connection.close()
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from voisnap_mock.agents.script import DEFAULT_TENANT, AgentScript, AgentsFile, Limits, User
 from voisnap_mock.clock import Clock
+from voisnap_mock.cloud.manners import Attempts, Remark
 from voisnap_mock.cloud.rates import RateCounter
 from voisnap_mock.coverage import Coverage
 from voisnap_mock.engine.runner import ClockMode, SessionTable
 from voisnap_mock.journal import Journal
+from voisnap_mock.lint import LINT
 from voisnap_mock.recordings import CallArchive
 
 
@@ -39,6 +41,7 @@ class Tenant:
         agents: by id, in the order of the file.
         own: the agents file it was given for itself; None when it goes by the server's and changes with it.
         rates: how many requests were made here, as far as they are limited.
+        attempts: who came when, as far as it tells of clients without patience.
         coverage: which parts of the API were touched here.
         hidden: agents that calls reach though no list shows them, by id.
         on_load: told of each agents file that it goes by.
@@ -53,6 +56,7 @@ class Tenant:
         self.calls = calls
         self.own: AgentsFile | None = None
         self.rates = RateCounter()
+        self.attempts = Attempts()
         self.coverage = Coverage()
         journal.follow(self.coverage.take)
         self.hidden: Mapping[str, Agent] = {}
@@ -173,3 +177,9 @@ class Tenants:
     def all(self) -> tuple[Tenant, ...]:
         """Also those that only finish their sessions."""
         return tuple(self._tenants.values())
+
+
+def write_remark(tenant: Tenant, remark: Remark) -> None:
+    """Write a remark on a client that has no call into the journal."""
+    rule, message = remark
+    tenant.journal.append(LINT, tenant_id=tenant.id, rule=rule, message=message)
