@@ -126,6 +126,15 @@ def test_a_file_is_found_in_the_folders_above_the_test(server: MockServer, tmp_p
             mock.load("other.yaml")
 
 
+@pytest.mark.parametrize("form", ["text", "mapping"])
+def test_agents_may_bring_their_faults(server: MockServer, form: str) -> None:
+    given = {"agents": {"agt_shop": {}}, "faults": [{"at": "llm", "do": {"replace": "No."}}]}
+    with server.mock(given if form == "mapping" else f"\n{json.dumps(given)}") as mock, mock.chat("agt_shop") as user:
+        assert list(mock.fault_report()) == ["llm-1"]
+        user.write("hello")
+        assert user.heard() == "No."
+
+
 def test_a_faulty_file_is_an_error_with_line_and_column(mock: Mock) -> None:
     with pytest.raises(AgentsFileError, match=r"agents given as text:2:\d+: .*greting.*did you mean"):
         mock.load("version: 1\nagents: {agt_a: {greting: Hello.}}\n")

@@ -23,13 +23,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from voisnap_mock.agents.reading import parse_agents
 from voisnap_mock.agents.script import AgentsFile
 from voisnap_mock.agents.shape import duration
 from voisnap_mock.audio.frames import CALLER_RATE, write_wav
 from voisnap_mock.calls import CallBook, ObservedCall
 from voisnap_mock.checks import never_fired, problems_in
-from voisnap_mock.config import RECORDINGS, AgentsSource, CallClock, client_variables
+from voisnap_mock.config import RECORDINGS, AgentsSource, CallClock, client_variables, parse_agents
 from voisnap_mock.errors import ConfigError, ExpectationFailed, MisuseError
 from voisnap_mock.golden import GoldenFiles
 from voisnap_mock.journal import JournalEntry, JournalFilter

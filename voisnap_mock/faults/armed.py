@@ -75,7 +75,7 @@ class Armed:
         self.is_spent = False
         self.schedules: tuple[Schedule, ...] = ()
         self.near = -1
-        self.miss: tuple[Crossing, str] | None = None
+        self.miss: tuple[Crossing, str, tuple[object, ...]] | None = None
         self.moving = any(getattr(rule.when, name) is not None for name in _MOVING)
         self.text = None if rule.when.text is None else rule.when.text.casefold()
         self.patterns = [_pattern(point) for point in rule.at if "*" in point]
@@ -87,18 +87,19 @@ class Armed:
         """Whether the conditions hold that may change from crossing to crossing."""
         when = self.rule.when
         if when.call_after is not None and crossing.t < when.call_after:
-            return self.missed(Miss.CONDITION, crossing, f"when.call_after is {when.call_after:g} s")
+            return self.missed(Miss.CONDITION, crossing, "when.call_after is {:g} s", when.call_after)
         if when.audio_after is not None and crossing.audio < when.audio_after:
-            why = f"{crossing.audio:g} s of audio had crossed, when.audio_after is {when.audio_after:g} s"
-            return self.missed(Miss.CONDITION + 1, crossing, why)
+            why = "{:g} s of audio had crossed, when.audio_after is {:g} s"
+            return self.missed(Miss.CONDITION + 1, crossing, why, crossing.audio, when.audio_after)
         if self.text is not None and (crossing.text is None or self.text not in crossing.text.casefold()):
-            return self.missed(Miss.CONDITION + 2, crossing, f"when.text is {when.text!r}, it was {crossing.text!r}")
+            heard = None if crossing.text is None else crossing.text[:80]
+            return self.missed(Miss.CONDITION + 2, crossing, "when.text is {!r}, it was {!r}", when.text, heard)
         return True
 
-    def missed(self, near: int, crossing: Crossing, why: str) -> Literal[False]:
-        """Remember the nearest miss; of equally near ones the latest."""
+    def missed(self, near: int, crossing: Crossing, why: str, *values: object) -> Literal[False]:
+        """Remember the nearest miss, of equally near ones the latest; `why` is a format for `values`."""
         if not self.fired and near >= self.near:
-            self.near, self.miss = near, (crossing, why)
+            self.near, self.miss = near, (crossing, why, values)
         return False
 
     def near_miss(self) -> str | None:
@@ -106,7 +107,7 @@ class Armed:
             return None
         if self.miss is None:
             return f"nothing has crossed {' or '.join(self.rule.at)}"
-        crossing, why = self.miss
+        crossing, why, values = self.miss
         place = [crossing.point]
         if crossing.agent is not None:
             place.append(crossing.agent)
@@ -114,7 +115,7 @@ class Armed:
             place.append(f"turn {crossing.turn}")
         if crossing.session:
             place.append(f"{round(crossing.t, 3):g} s")
-        return f"{', '.join(place)}: {why}"
+        return f"{', '.join(place)}: {why.format(*values)}"
 
 
 class _Waiting:

@@ -20,7 +20,7 @@ from voisnap_mock.faults.machine import POINTS_INSIDE, FaultyMachine
 from voisnap_mock.faults.plan import FaultPlan, RuleReport, phase_at, report_of
 from voisnap_mock.faults.reading import faults_of, pushed_events, read_faults
 from voisnap_mock.faults.rules import Crossing, FaultRule, Faults, Schedule, Verdict
-from voisnap_mock.faults.writing import write_action, write_rule
+from voisnap_mock.faults.writing import write_firing, write_rule
 
 
 class _Tenant:
@@ -291,13 +291,10 @@ class FaultDesk:
             self._note(tenant_id, "fault.armed", fault=rule.id, rule=write_rule(rule))
 
     def _note_fired(self, known: _Tenant, verdict: Verdict, crossing: Crossing) -> None:
-        rule = verdict.rule
         known.tenant.journal.append(
             "fault.fired",
             tenant_id=known.tenant.id,
             call_id=crossing.session or None,
             t=round(crossing.t, 3) if crossing.session else None,
-            fault=rule.id,
-            point=crossing.point,
-            do=write_action(rule),
+            **write_firing(verdict.rule, crossing.point),
         )

@@ -61,7 +61,7 @@ from voisnap_mock.faults.dialogue import FaultyDialogue
 from voisnap_mock.faults.impair import BadLine, Passed
 from voisnap_mock.faults.plan import FaultPlan
 from voisnap_mock.faults.rules import Crossing, Drop, Fail, Impair, Replace, Silence, Slow, Verdict
-from voisnap_mock.faults.writing import write_action
+from voisnap_mock.faults.writing import write_firing
 
 if TYPE_CHECKING:
     from voisnap_mock.engine.ports import Dialogue, Machine
@@ -80,9 +80,14 @@ _ABRUPT = (EndReason.USER_ENDED, *_NOBODY_WAITS)
 class FaultyMachine:
     """A call or a chat, with faults round it.
 
+    Attributes:
+        turns: of the caller, as far as the machine knows of them.
+
     Args:
         said, heard: seconds of agent and caller audio that have crossed before.
     """
+
+    dialogue: Dialogue
 
     def __init__(
         self,
@@ -134,8 +139,6 @@ class FaultyMachine:
         self._scope, self._plan_version = scope, -1
 
     # --- The machine that its session sees ------------------------------------------------------------------------
-
-    dialogue: Dialogue
 
     @property
     def is_over(self) -> bool:
@@ -232,8 +235,7 @@ class FaultyMachine:
             place = (verdict.rule.id, point)
             if place not in self._noted or not once or isinstance(verdict.rule.do, Fail | Drop):
                 self._noted.add(place)
-                details = {"fault": verdict.rule.id, "point": point, "do": write_action(verdict.rule)}
-                self._orders.append(Note("fault.fired", details))
+                self._orders.append(Note("fault.fired", write_firing(verdict.rule, point)))
         return verdicts
 
     def _ordered(self) -> list[SessionEffect]:

@@ -232,7 +232,7 @@ class FaultPlan:
                 if verdict.rule.is_exclusive:
                     for behind in candidates[place + 1 :]:
                         if behind.rule.is_exclusive and not behind.fired:
-                            behind.missed(Miss.BEHIND, crossing, f"the fault {verdict.rule.id!r} fired before it")
+                            behind.missed(Miss.BEHIND, crossing, "the fault {!r} fired before it", verdict.rule.id)
                     break
         if has_spent:
             found.drop_spent()
@@ -257,16 +257,17 @@ class FaultPlan:
         if rule.skip and (count.skipped if is_own else armed.skipped) < rule.skip:
             count.skipped += 1
             armed.skipped += 1
-            armed.missed(Miss.SKIPPED, crossing, f"it matched, and the first {rule.skip} matches are skipped")
+            armed.missed(Miss.SKIPPED, crossing, "it matched, and the first {} matches are skipped", rule.skip)
             return None
         if is_own and rule.times is not None and count.fired >= rule.times:
             return None
         count.matches += 1
         if rule.every > 1 and count.matches % rule.every:
-            armed.missed(Miss.EVERY, crossing, f"it was match {count.matches} of its session, every is {rule.every}")
+            why = "it was match {} of its session, every is {}"
+            armed.missed(Miss.EVERY, crossing, why, count.matches, rule.every)
             return None
         if rule.rate < 1.0 and draw(count.seed, count.matches) >= rule.rate:
-            armed.missed(Miss.RATE, crossing, f"it matched, and was not drawn (rate is {rule.rate:g})")
+            armed.missed(Miss.RATE, crossing, "it matched, and was not drawn (rate is {:g})", rule.rate)
             return None
         if not count.fired:
             count.first_at = crossing.t
@@ -301,11 +302,11 @@ class FaultPlan:
             return False
         when = armed.rule.when
         if when.tenant is not None and when.tenant != self._tenant:
-            return armed.missed(Miss.ELSEWHERE, crossing, f"when.tenant is {when.tenant}, this is {self._tenant}")
+            return armed.missed(Miss.ELSEWHERE, crossing, "when.tenant is {}, this is {}", when.tenant, self._tenant)
         for held, name in enumerate(STILL):
             wanted = getattr(when, name)
             if wanted is not None and wanted != getattr(crossing, name):
-                return armed.missed(Miss.ELSEWHERE + held, crossing, f"when.{name} is {wanted}")
+                return armed.missed(Miss.ELSEWHERE + held, crossing, "when.{} is {}", name, wanted)
         return True
 
     def _is_on(self, armed: Armed, crossing: Crossing) -> bool:

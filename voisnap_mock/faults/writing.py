@@ -44,6 +44,11 @@ def write_action(rule: FaultRule) -> dict[str, Any]:
     return _do(rule.do) | ({"after": _duration(rule.after)} if rule.after else {})
 
 
+def write_firing(rule: FaultRule, point: str) -> dict[str, Any]:
+    """What the journal keeps of a firing: which fault, where, and what was done."""
+    return {"fault": rule.id, "point": point, "do": write_action(rule)}
+
+
 def write_schedule(schedule: Schedule) -> Any:
     """A schedule as decoded JSON: a list of phases, or a mapping with `loop`."""
     phases = [{"for": _duration(phase.seconds), "use": list(phase.use)} for phase in schedule.phases]
