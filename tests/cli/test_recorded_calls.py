@@ -9,6 +9,7 @@ import pytest
 from processes import ServerProgram, clean_environment, run
 
 from voisnap_mock.agents.reading import parse_agents
+from voisnap_mock.audio.frames import write_wav
 from voisnap_mock.config import Settings
 from voisnap_mock.recordings import zip_of
 from voisnap_mock.server import MockServer
@@ -29,6 +30,9 @@ agents:
       - {else: What?}
 """
 
+# However busy the machine is, the agent waits for the next piece of sound.
+VIRTUAL = ("--clock", "virtual", "--idle-grace", "5s")
+
 
 @pytest.fixture(scope="module")
 def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,16 +43,20 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def polite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a call in which nobody interrupts: what was said does not hang on a moment."""
+    """The folder of a call in which nobody comes near to interrupting: what is said does not hang on a moment."""
     folder = tmp_path_factory.mktemp("calls")
+    breath = tmp_path_factory.mktemp("breath") / "breath.wav"
+    breath.write_bytes(write_wav(bytes(96_000), 16_000))
     settings = Settings(port=0, clock="virtual", record=folder)
     with (
         MockServer(parse_agents(AGENTS, source="test agents"), settings=settings) as server,
         server.caller("agt_shop", metadata={"name": "Ada"}) as caller,
     ):
         caller.heard()
+        caller.play(breath)
         caller.say("I want a refund")
         caller.heard()
+        caller.play(breath)
         caller.press("0")
         caller.hears_end()
     return folder / caller.conversation_id
@@ -113,7 +121,7 @@ def test_a_record_that_broke_off_says_so(record: Path, tmp_path: Path) -> None:
 
 
 def test_a_call_of_a_running_server_is_shown_by_its_id(agents: Path) -> None:
-    with ServerProgram(agents, "--clock", "virtual") as server:
+    with ServerProgram(agents, *VIRTUAL) as server:
         ended = json.loads(
             run("chat", "agt_shop", "--say", "refund", "--json", "--url", server.url).stdout.splitlines()[0]
         )
@@ -140,7 +148,7 @@ def test_what_is_no_record_is_a_bad_file(tmp_path: Path) -> None:
 
 
 def test_a_replay_that_comes_out_the_same_is_0(record: Path, agents: Path) -> None:
-    with ServerProgram(agents, "--clock", "virtual") as server:
+    with ServerProgram(agents, *VIRTUAL) as server:
         result = run("replay", record, "--url", server.url)
         as_json = run("replay", record, "--json", environment=clean_environment(VOISNAP_MOCK_URL=server.url))
     assert result.returncode == 0, result.stderr
@@ -158,7 +166,7 @@ def test_a_replay_that_comes_out_the_same_is_0(record: Path, agents: Path) -> No
 def test_a_replay_that_comes_out_differently_is_1_and_shows_how(record: Path, agents: Path) -> None:
     other = agents.with_name("other.yaml")
     other.write_text(AGENTS.replace("Which order", "What number"))
-    with ServerProgram(other, "--clock", "virtual") as server:
+    with ServerProgram(other, *VIRTUAL) as server:
         result = run("replay", record, "--url", server.url)
         found = json.loads(run("replay", record, "--url", server.url, "--json").stdout)
     assert result.returncode == 1
