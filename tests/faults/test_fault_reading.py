@@ -40,6 +40,8 @@ from voisnap_mock.faults.rules import (
 from voisnap_mock.faults.token import text_to_token
 from voisnap_mock.faults.writing import write_faults, write_rule
 
+SCHEMA = jsonschema.Draft202012Validator(agents_schema())
+
 
 def one(text: str) -> FaultRule:
     (rule,) = read_faults(text, source="rules").rules
@@ -283,10 +285,9 @@ def test_an_agents_file_holds_faults_and_its_schema_shows_them() -> None:
     assert file.sections["faults"] == (FaultRule("a", ("event.Weather",), Slow(1.0)),)
     assert file.sections["schedules"] == (Schedule("s", (Phase(1.0, ("a",)),)),)
     assert file.sections["magic"] is False
-    schema = jsonschema.Draft202012Validator(agents_schema())
     rules = [write_rule(rule) for _, rule in TAKEN]
-    assert schema.is_valid({"agents": {"agt_a": {}}, "faults": rules})
-    assert not schema.is_valid({"agents": {"agt_a": {}}, "faults": [{"at": "stt", "do": {"oops": 1}}]})
+    assert SCHEMA.is_valid({"agents": {"agt_a": {}}, "faults": rules})
+    assert not SCHEMA.is_valid({"agents": {"agt_a": {}}, "faults": [{"at": "stt", "do": {"oops": 1}}]})
 
 
 def test_problems_of_agents_and_faults_are_told_together() -> None:
@@ -362,8 +363,45 @@ def rules(draw: st.DrawFn) -> FaultRule:
 
 @given(rules())
 @settings(max_examples=300, deadline=None)
-def test_what_is_written_is_read_back(rule: FaultRule) -> None:
-    assert one(json.dumps(write_rule(rule))) == rule
+def test_what_is_written_is_read_back_and_fits_the_schema(rule: FaultRule) -> None:
+    written = write_rule(rule)
+    assert one(json.dumps(written)) == rule
+    assert SCHEMA.is_valid({"agents": {"agt_a": {}}, "faults": [written]})
+
+
+WORDS = st.sampled_from(
+    ["id", "at", "when", "do", "times", "rate", "for", "faults", "schedules", "error", "impair", "gap", "use", "stt"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS | WORDS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | TEXTS, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+def complaint_of(text: str) -> str:
+    try:
+        read_faults(text, source="x")
+    except FaultsError as error:
+        return str(error)
+    return "none"
+
+
+@given(JSON)
+@settings(max_examples=500, deadline=None)
+def test_whatever_is_given_is_read_or_refused_in_words(given: object) -> None:
+    assert complaint_of(json.dumps(given)).startswith(("x:", "none"))
+
+
+@given(rules(), JSON, st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_rule_with_something_else_in_it_is_read_or_refused_in_words(
+    rule: FaultRule, other: object, data: st.DataObject
+) -> None:
+    written = write_rule(rule)
+    place = written["do"] if data.draw(st.booleans()) else written
+    place[data.draw(st.sampled_from([*place, "tims"]))] = other
+    assert complaint_of(json.dumps(written)).startswith(("x:", "none"))
 
 
 def test_a_token_brings_everything_back() -> None:
