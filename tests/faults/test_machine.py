@@ -245,6 +245,19 @@ def test_a_failing_voice_is_told_and_the_agent_falls_back() -> None:
     assert said(line) == ["Hi there.", "Sorry?"]
 
 
+@pytest.mark.parametrize("point", ["stt", "llm", "tts"])
+def test_a_delay_adds_to_that_of_a_failure(point: str) -> None:
+    rules = f"[{{at: {point}, when: {{turn: 1}}, do: {{slow: 2s}}}}, {{at: {point}, when: {{turn: 1}}, do: "
+    line = phone(rules + "{error: LLM_PROVIDER_ERROR, after: 1s}, times: 1}]", understood=["refund"])
+    line.start()
+    line.wait(2)
+    line.say()
+    asked = line.t
+    line.wait(5)
+    # Whatever is spoken after a slow model waits for its first audio anyway.
+    assert line.times(SessionFailed) == [pytest.approx(asked + 3 + (0.35 if point == "llm" else 0))]
+
+
 def test_a_slow_voice_delays_its_audio() -> None:
     line = phone("{at: tts, do: {slow: 2s}}")
     line.start()

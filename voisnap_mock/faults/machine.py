@@ -392,7 +392,7 @@ class FaultyMachine:
                     late += seconds
                 case Fail(code=code) as action:
                     failed = SynthesisFailed(order.reply, order.item, code, verdict.message, action.is_recoverable)
-                    self._later(verdict.rule.after, self._handing_in(failed))
+                    self._later(late + verdict.rule.after, self._handing_in(failed))
                     return self._ordered()
                 case Silence():
                     self._muted.add((order.reply, order.item))

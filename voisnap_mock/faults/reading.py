@@ -7,8 +7,9 @@ column and the JSON Schema of an agents file shows these keys too. JSON is read 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -476,11 +477,9 @@ def pushed_events(agents: Iterable[AgentScript]) -> tuple[str, ...]:
     )
 
 
-SECTION_KEYS = (
-    Key("faults", RULES, "what goes wrong: at a point, when it matches, do something, this often"),
-    Key("schedules", SCHEDULES, "named sequences of phases, each with the faults that are armed meanwhile"),
-    Key("magic", Flag(), "whether the agents agt_mock_... are there, each with its fault (true)"),
-)
+FAULTS_KEY = Key("faults", RULES, "what goes wrong: at a point, when it matches, do something, this often")
+SCHEDULES_KEY = Key("schedules", SCHEDULES, "named sequences of phases, each with the faults that are armed meanwhile")
+MAGIC_KEY = Key("magic", Flag(), "whether the agents agt_mock_... are there, each with its fault (true)")
 
 
 def _check_file(whole: Whole) -> Iterator[Problem]:
@@ -488,9 +487,8 @@ def _check_file(whole: Whole) -> Iterator[Problem]:
     return _check_whole(whole, events=pushed_events(agents.values()))
 
 
-SECTIONS = Sections(SECTION_KEYS, _check_file)
+SECTIONS = Sections((FAULTS_KEY, SCHEDULES_KEY, MAGIC_KEY), _check_file)
 """What an agents file says about faults."""
-
 
 _SEED = "seed of faults"
 
@@ -572,12 +570,11 @@ def read_faults(
 
 
 def _read(node: Node, notes: list[Note], ids: Sequence[str] | None, events: Sequence[str] | None) -> Faults:
-    whole: Callable[[Whole], Iterator[Problem]] = lambda seen: _check_whole(seen, ids=ids, events=events)  # noqa: E731
     file = Record(
         "faults file",
-        SECTION_KEYS[:2],
+        (FAULTS_KEY, SCHEDULES_KEY),
         lambda faults=(), schedules=(): Faults(faults, schedules),
-        check=whole,
+        check=partial(_check_whole, ids=ids, events=events),
     )
     if isinstance(node, MapNode) and (node.get("faults") is not None or node.get("schedules") is not None):
         return file.read(node, notes)
