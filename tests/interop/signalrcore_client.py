@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import queue
 import sys
 import threading
@@ -101,10 +102,10 @@ class Line:
         self.connection.on_reconnect(lambda: self._note("reconnected", None))
         self.connection.on_error(lambda completion: self._answers.put({"error": completion.error}))
 
-    def start(self) -> None:
+    def start(self, *, timeout: float | None = None) -> None:
         """Connect; this client may send only after its `on_open`."""
         self.connection.start()
-        self.next("opened")
+        self.next("opened", timeout=timeout)
 
     def _note(self, event: str, data: Any) -> None:
         if event == "SessionStarted":
@@ -122,19 +123,21 @@ class Line:
         self.audio_bytes += size
         self.audio_chunks[size] += 1
 
-    def next(self, event: str, fits: Callable[[Any], bool] = lambda data: True) -> Any:
+    def next(self, event: str, fits: Callable[[Any], bool] = lambda data: True, *, timeout: float | None = None) -> Any:
         """The next event of this kind for which `fits` holds; events in between are passed over."""
         while True:
-            seen, data = self._seen.get()
+            seen, data = self._seen.get(timeout=timeout)
             if seen == event and fits(data):
                 return data
+            if seen == "closed" and timeout is not None:
+                raise queue.Empty
 
-    def invoke(self, method: str, *arguments: Any) -> dict[str, Any]:
+    def invoke(self, method: str, *arguments: Any, timeout: float | None = None) -> dict[str, Any]:
         """Call a hub method and wait for its completion."""
         self.connection.send(
             method, list(arguments), lambda completion: self._answers.put({"result": completion.result})
         )
-        answer: dict[str, Any] = self._answers.get()
+        answer: dict[str, Any] = self._answers.get(timeout=timeout)
         return answer
 
 
@@ -231,6 +234,34 @@ def probe(plan: dict[str, Any]) -> None:
     line.next("closed")
 
 
+def watch(plan: dict[str, Any]) -> None:
+    """Chat as far as that goes, never waiting longer than `patience` ms, and tell in which state that left it."""
+    line = Line(plan, "chat", login(plan))
+    patience = plan["patience"] / 1000
+    started = "connected"
+    try:
+        line.start(timeout=patience)
+    except Exception as error:  # noqa: BLE001  the client has no common root for its errors
+        started = f"{type(error).__name__}: {error}"
+    emit("connected" if started == "connected" else "refused", started)
+    for content in plan["messages"] if started == "connected" else []:
+        with suppress(queue.Empty):
+            line.next("MessageReceived", is_final, timeout=patience)
+        if not line.connection.transport.is_connected():
+            break
+        try:
+            emit("answer", line.invoke("SendMessageAsync", {"content": content, "metadata": {}}, timeout=patience))
+        except queue.Empty:
+            emit("answer", "no answer")
+    with suppress(queue.Empty):
+        if line.connection.transport.is_connected():
+            line.next("MessageReceived", is_final, timeout=patience)
+    emit("state", str(line.connection.transport.state.name))
+    emit("done")
+    # The threads of this client do not end with a server that is silent.
+    os._exit(0)
+
+
 def invoke(plan: dict[str, Any]) -> None:
     """Call hub methods by name and tell what each one answers."""
     hub = plan.get("hub", "voice")
@@ -245,5 +276,5 @@ def invoke(plan: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     plan = json.loads(sys.argv[1])
-    {"voice": voice, "chat": chat, "probe": probe, "invoke": invoke}[plan["do"]](plan)
+    {"voice": voice, "chat": chat, "probe": probe, "watch": watch, "invoke": invoke}[plan["do"]](plan)
     emit("done")

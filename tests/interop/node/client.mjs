@@ -73,12 +73,12 @@ class Line {
     this.#wake();
   }
 
-  /** The next event of this kind for which `fits` holds; events in between are passed over. */
+  /** The next event of this kind, or these kinds, for which `fits` holds; events in between are passed over. */
   async next(event, fits = () => true) {
     for (;;) {
       while (this.#read < this.#seen.length) {
         const seen = this.#seen[this.#read++];
-        if (seen.event === event && fits(seen.data)) return seen.data;
+        if ([event].flat().includes(seen.event) && fits(seen.data)) return seen.data;
       }
       await new Promise((resolve) => (this.#wake = resolve));
     }
@@ -136,6 +136,7 @@ function samples(riff) {
 }
 
 const isFinal = (data) => data.isFinal;
+const isFinalOrEnd = (data) => data?.isFinal !== false;
 
 const plans = {
   /** Calls, hears the greeting, says each WAV file and waits for the answer, presses the keys, hangs up. */
@@ -192,6 +193,29 @@ const plans = {
     }
     emit("connected");
     await line.next("closed");
+  },
+
+  /** Chats as far as that goes, never waiting longer than `patience` ms, and tells in which state that left it. */
+  async watch(plan) {
+    const line = new Line(plan, "chat", await login(plan));
+    const patience = () => new Promise((resolve) => setTimeout(resolve, plan.patience, "no answer"));
+    if (plan.serverTimeout) line.connection.serverTimeoutInMilliseconds = plan.serverTimeout;
+    const start = line.connection.start().then(() => "connected", (error) => String(error));
+    const started = await Promise.race([start, patience()]);
+    emit(started === "connected" ? "connected" : "refused", started);
+    for (const content of started === "connected" ? plan.messages : []) {
+      await Promise.race([line.next(["MessageReceived", "closed"], isFinalOrEnd), patience()]);
+      if (!line.isConnected) break;
+      const sent = line.connection.invoke("SendMessageAsync", { content, metadata: {} });
+      const answer = sent.then((result) => ({ result }), (error) => ({ error: error.message }));
+      emit("answer", await Promise.race([answer, patience()]));
+    }
+    if (line.isConnected) await Promise.race([line.next(["MessageReceived", "closed"], isFinalOrEnd), patience()]);
+    if (plan.serverTimeout && line.isConnected) await Promise.race([line.next("closed"), patience()]);
+    emit("state", line.connection.state);
+    // A server that is silent would be waited for.
+    process.stdout.write(JSON.stringify({ event: "done", data: null }) + "\n", () => process.exit(0));
+    await new Promise(() => {});
   },
 
   /** Calls hub methods by name and tells what each one answers. */
