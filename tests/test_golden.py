@@ -32,7 +32,7 @@ CALL = [
         confidence=0.87,
     ),
     entry("caller.digit", 4.0, digit="0"),
-    entry("event.pushed", 4.1, name="ShowPage", payload={"page": "hours", "at": 1}),
+    entry("event.pushed", 4.1, target="ShowPage", arguments=[{"page": "hours", "at": 1}]),
     entry("session.failed", 4.2, code="LLM_PROVIDER_ERROR", message="it was so", recoverable=True),
     entry("transfer.started", 4.3, to="+15550100", type="warm", summary="Asked for a person"),
     entry("session.ended", 4.3, reason="transfer_complete", duration=4.3),

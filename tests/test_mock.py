@@ -205,6 +205,16 @@ def test_reconnects_and_the_silence_after_an_interruption_are_told(mock: Mock) -
     assert call.reconnects == 1
 
 
+def test_any_event_can_be_pushed_to_the_client(mock: Mock) -> None:
+    with mock.expect_call("agt_shop") as call, mock.caller("agt_shop") as caller:
+        call.push("TransferInitiated", {"transferTo": "+1", "transferType": "cold", "summary": ""})
+        call.push("ShowPage", {"page": 7}, "now")
+        call.wait_for("ShowPage")
+        call.push("SessionEnded", {"reason": "pushed", "durationSeconds": 1})
+        assert caller.hears_end().reason == "pushed", "the client has got it"
+    assert [moment.text for moment in call.timed_transcript if moment.who == "event"][1] == 'ShowPage {"page": 7} "now"'
+
+
 def test_the_agent_can_hang_up(mock: Mock) -> None:
     with mock.expect_call("agt_shop") as call, mock.caller("agt_shop") as caller:
         call.hang_up()

@@ -206,6 +206,9 @@ class _CallFace:
         call = await self._arrived()
         return await call.wait_for(what, text=text, timeout=timeout, partial=partial)
 
+    async def _push(self, target: str, arguments: tuple[Any, ...]) -> None:
+        await (await self._arrived()).push(target, arguments)
+
     async def _hang_up(self, reason: str) -> None:
         await (await self._arrived()).hang_up(reason)
 
@@ -240,6 +243,10 @@ class MockCall(_CallFace):
         """
         return self._bench.run(self._wait_for(what, text, timeout, partial))
 
+    def push(self, target: str, *arguments: Any) -> None:
+        """Send the client a hub event, of any name and with any arguments that JSON can hold."""
+        self._bench.run(self._push(target, arguments))
+
     def hang_up(self, reason: str = "agent_ended") -> None:
         """End it from the agent's side."""
         self._bench.run(self._hang_up(reason))
@@ -263,6 +270,9 @@ class AsyncMockCall(_CallFace):
         partial: bool = False,
     ) -> JournalEntry:
         return await self._bench.wait(self._wait_for(what, text, timeout, partial))
+
+    async def push(self, target: str, *arguments: Any) -> None:
+        await self._bench.wait(self._push(target, arguments))
 
     async def hang_up(self, reason: str = "agent_ended") -> None:
         await self._bench.wait(self._hang_up(reason))

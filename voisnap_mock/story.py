@@ -67,7 +67,7 @@ def _moment(entry: JournalEntry) -> Moment | None:
         case "caller.digit":
             return Moment(t, "keys", details["digit"])
         case "event.pushed":
-            return Moment(t, "event", f"{details['name']} {_json(details['payload'])}")
+            return Moment(t, "event", " ".join((details["target"], *map(_json, details["arguments"]))))
         case "tool.called":
             return Moment(t, "tool", str(details.get("name", "")))
         case "transfer.started":
