@@ -293,6 +293,7 @@ class App:
                 ControlScope(self.tenants, self.clock),
                 health=self,
                 info=self.info,
+                asyncapi=self._asyncapi,
                 landlord=self.tenancy,
                 tokens=self.tokens,
                 desk=self.faults,
@@ -312,6 +313,15 @@ class App:
         headers = [(b"content-type", CONTENT_TYPE.encode())]
         await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": problem.body(self._new_trace_id())})
+
+    def _asyncapi(self) -> dict[str, Any]:
+        from voisnap_mock.control.asyncapi import asyncapi_document
+
+        hubs = {
+            hub.channel: (endpoint.path, endpoint.methods)
+            for hub, endpoint in zip(self._hubs, self.endpoints, strict=True)
+        }
+        return asyncapi_document(hubs, base_url=self._base_url, version=__version__)
 
     def info(self) -> dict[str, Any]:
         """What `/__voisnap/info` shows."""

@@ -10,8 +10,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from voisnap_mock import __version__
 from voisnap_mock.agents.script import DEFAULT_TENANT, User
 from voisnap_mock.clock import Clock
 from voisnap_mock.cloud.door import Admission, Door, refusal
@@ -26,6 +27,7 @@ from voisnap_mock.cloud.wire import agent_object, quoted
 from voisnap_mock.journal import is_credential
 
 MAX_PAGE_SIZE = 100
+MAX_BODY_BYTES = 4 * 1024 * 1024
 CONTROL_PREFIX = "/__voisnap"
 HEALTH = ("/livez", "/readyz")
 
@@ -81,11 +83,20 @@ def build_rest(
         control: the mock's own routes. Scripts of other origins cannot read them.
         guard: gets method and headers of every request to them, and says what to answer it instead, if anything.
     """
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, strict_content_type=False)
-    app.include_router(_routes(door, requests, clock, webrtc))
+    app = FastAPI(
+        title="voisnap-mock: control API",
+        version=__version__,
+        openapi_url=f"{CONTROL_PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        strict_content_type=False,
+    )
+    # The document is of what is ours; the service has its own documentation.
+    app.include_router(_routes(door, requests, clock, webrtc), include_in_schema=False)
     app.include_router(control)
     if page is not None:
-        app.include_router(page)
+        app.include_router(page, include_in_schema=False)
 
     def answer(problem: ProblemDetails) -> Response:
         return Response(problem.body(new_trace_id()), problem.status, problem.all_headers(), CONTENT_TYPE)
@@ -105,6 +116,8 @@ def build_rest(
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, RequestRefused):
+            return refuse(request, error.__cause__.problem)
         if error.status_code == 400 and error.__cause__ is not None:
             # FastAPI says so when reading the body fails in another way than by wrong JSON.
             text = f"expected a JSON object, but the body cannot be read: {type(error.__cause__).__name__}"
@@ -138,7 +151,7 @@ def build_rest(
     service = requests.around(with_cors)
 
     async def answer_request(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
+        path, receive = scope["path"], _bounded(receive)
         if len(path) > 1 and path.endswith("/"):
             # As ASP.NET Core routes; a redirect would cost some clients their Authorization header.
             scope["path"] = path = path.rstrip("/") or "/"
@@ -152,6 +165,21 @@ def build_rest(
             await app(scope, receive, send)
 
     return answer_request
+
+
+def _bounded(receive: Receive) -> Receive:
+    """`receive`, for a body that is not larger than any request has reason to be."""
+    size = 0
+
+    async def receive_more() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > MAX_BODY_BYTES:
+            raise RequestRefused(ProblemDetails(413, f"the body is larger than {MAX_BODY_BYTES:,} bytes"))
+        return message
+
+    return receive_more
 
 
 def _routes(door: Door, requests: Requests, clock: Clock, webrtc: WebRtcSessions) -> APIRouter:

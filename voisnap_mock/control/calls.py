@@ -62,13 +62,13 @@ def call_routes(scope: Scope) -> APIRouter:
         headers = {"Content-Disposition": f'attachment; filename="{call_id}.zip"'}
         return Response(packed, headers=headers, media_type="application/zip")
 
-    @router.post("/{call_id}/push", status_code=204, response_class=Response, responses=problems(404, 409, 422))
+    @router.post("/{call_id}/push", status_code=204, response_class=Response, responses=problems(404, 409))
     async def push(call_id: str, body: Push, tenant: InTenant) -> Response:
         """Send the client of a live call a hub event, whatever the agent is doing. It changes nothing else."""
         _live(tenant, call_id).push(body.target, tuple(body.arguments))
         return Response(status_code=204)
 
-    @router.post("/{call_id}/hangup", status_code=204, response_class=Response, responses=problems(404, 409, 422))
+    @router.post("/{call_id}/hangup", status_code=204, response_class=Response, responses=problems(404, 409))
     async def hang_up(call_id: str, tenant: InTenant, body: Hangup = _HANGUP) -> Response:
         """End a live call."""
         _live(tenant, call_id).receive(HangupRequested(body.reason))

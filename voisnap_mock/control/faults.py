@@ -46,7 +46,7 @@ def fault_routes(scope: Scope, desk: FaultDesk) -> APIRouter:
         return JSONResponse(report(tenant))
 
     @router.post(
-        "/faults", status_code=201, response_model=ArmedFaults, responses=problems(404, 409, 422), openapi_extra=_BODY
+        "/faults", status_code=201, response_model=ArmedFaults, responses=problems(404, 409), openapi_extra=_BODY
     )
     async def add_faults(request: Request, tenant: InTenant) -> Response:
         """Arm more rules; those without an id get one."""
@@ -56,7 +56,7 @@ def fault_routes(scope: Scope, desk: FaultDesk) -> APIRouter:
         except FaultConflict as error:
             raise refused(409, str(error)) from None
 
-    @router.put("/faults", response_model=ArmedFaults, responses=problems(404, 409, 422), openapi_extra=_BODY)
+    @router.put("/faults", response_model=ArmedFaults, responses=problems(404, 409), openapi_extra=_BODY)
     async def replace_faults(request: Request, tenant: InTenant) -> Response:
         """Arm these rules instead of all that are."""
         faults = await read(request, tenant)

@@ -25,7 +25,7 @@ def journal_routes(scope: Scope) -> APIRouter:
     router = APIRouter(prefix=CONTROL_PREFIX, tags=["journal"])
     InTenant = Annotated[Tenant, Depends(scope.tenant)]
 
-    @router.get("/journal", response_model=ListOf[Entry], responses=_STREAM | problems(404, 422, 503))
+    @router.get("/journal", response_model=ListOf[Entry], responses=_STREAM | problems(404, 503))
     async def read_journal(
         tenant: InTenant,
         call: Annotated[str | None, Query(description="Id of a call.")] = None,
@@ -56,7 +56,7 @@ def journal_routes(scope: Scope) -> APIRouter:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(follow(tenant.journal, wanted, scope.clock), 200, headers, "text/event-stream")
 
-    @router.post("/verify", response_model=Verified, responses=problems(404, 422))
+    @router.post("/verify", response_model=Verified, responses=problems(404))
     async def verify_events(body: Verification, tenant: InTenant) -> Response:
         """Whether these events happened; for each that did not, what came nearest."""
         expected = [_expected(event, f"events.{index}") for index, event in enumerate(body.events)]

@@ -20,19 +20,22 @@ def build_control(
     *,
     health: Health,
     info: Callable[[], dict[str, Any]],
+    asyncapi: Callable[[], dict[str, Any]],
     landlord: Landlord,
     tokens: TokenAuthority,
     desk: FaultDesk,
 ) -> APIRouter:
-    """The routes. `info` is asked on every request."""
-    control = APIRouter(responses=problems(401, 403))
+    """The routes. `info` and `asyncapi` are asked on every request."""
+    control = APIRouter(responses=problems(401, 403, 413, 422))
     for part in (
-        server_routes(scope, info),
+        server_routes(scope, info, asyncapi),
         tenant_routes(scope, landlord, tokens),
         fault_routes(scope, desk),
         call_routes(scope),
         journal_routes(scope),
     ):
         control.include_router(part)
-    control.include_router(health_routes(health))
-    return control
+    whole = APIRouter()
+    whole.include_router(health_routes(health))
+    whole.include_router(control)
+    return whole

@@ -42,8 +42,10 @@ def health_routes(health: Health) -> APIRouter:
     return router
 
 
-def server_routes(scope: Scope, info: Callable[[], dict[str, Any]]) -> APIRouter:
-    """`info` is asked on every request."""
+def server_routes(
+    scope: Scope, info: Callable[[], dict[str, Any]], asyncapi: Callable[[], dict[str, Any]]
+) -> APIRouter:
+    """`info` and `asyncapi` are asked on every request."""
     router = APIRouter(prefix=CONTROL_PREFIX, tags=["server"])
     InTenant = Annotated[Tenant, Depends(scope.tenant)]
 
@@ -52,6 +54,11 @@ def server_routes(scope: Scope, info: Callable[[], dict[str, Any]]) -> APIRouter
     async def show_info() -> Response:
         """Version, addresses, tenants, and how speech is heard and spoken."""
         return JSONResponse(info())
+
+    @router.get("/asyncapi.json", response_model=dict[str, Any])
+    async def show_hubs() -> Response:
+        """The hubs as an AsyncAPI 3 document."""
+        return JSONResponse(asyncapi())
 
     @router.get("/coverage", response_model=CoverageReport, responses=problems(404))
     async def show_coverage(tenant: InTenant) -> Response:
@@ -68,7 +75,7 @@ def server_routes(scope: Scope, info: Callable[[], dict[str, Any]]) -> APIRouter
         """What moves call time, and the time of each live call."""
         return JSONResponse(_clock_of(tenant))
 
-    @router.post("/clock", response_model=ClockState, responses=problems(404, 409, 422))
+    @router.post("/clock", response_model=ClockState, responses=problems(404, 409))
     async def advance_clock(body: Advance, tenant: InTenant) -> Response:
         """Let call time pass on a virtual clock; answers when everything due until then has happened."""
         mode = tenant.sessions.mode

@@ -48,7 +48,7 @@ def tenant_routes(scope: Scope, landlord: Landlord, tokens: TokenAuthority) -> A
     router = APIRouter(prefix=CONTROL_PREFIX, tags=["tenants"])
     InTenant = Annotated[Tenant, Depends(scope.tenant)]
 
-    @router.post("/tenants", status_code=201, response_model=MadeTenant, responses=problems(413, 422))
+    @router.post("/tenants", status_code=201, response_model=MadeTenant)
     async def make_tenant(request: Request, body: NewTenant = _NEW_TENANT) -> Response:
         """Make an isolated tenant, with a user and an API key of its own."""
         file: AgentsFile | None = None
@@ -94,7 +94,7 @@ def tenant_routes(scope: Scope, landlord: Landlord, tokens: TokenAuthority) -> A
         """The loaded agents as the service shows them, each with its script as `mock`."""
         return JSONResponse(_loaded(tenant))
 
-    @router.put("/agents", response_model=LoadedAgents, responses=problems(404, 413, 422), openapi_extra=_AGENTS_BODY)
+    @router.put("/agents", response_model=LoadedAgents, responses=problems(404), openapi_extra=_AGENTS_BODY)
     async def replace_agents(request: Request, tenant: InTenant) -> Response:
         """Go by another agents file from now on; calls under way finish on the one before."""
         file = _read(landlord, readable(await request.body()), source="body", member="body")
@@ -102,7 +102,7 @@ def tenant_routes(scope: Scope, landlord: Landlord, tokens: TokenAuthority) -> A
             landlord.give(tenant, file)
         return JSONResponse(_loaded(tenant, file))
 
-    @router.patch("/agents", response_model=LoadedAgents, responses=problems(404, 413, 422), openapi_extra=_AGENTS_BODY)
+    @router.patch("/agents", response_model=LoadedAgents, responses=problems(404), openapi_extra=_AGENTS_BODY)
     async def change_agents(request: Request, tenant: InTenant) -> Response:
         """Add the agents of the body, or replace those of the same id; all else stays."""
         patch = _read(landlord, readable(await request.body()), source="body", member="body")

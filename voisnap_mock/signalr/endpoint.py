@@ -21,7 +21,7 @@ from voisnap_mock.signalr.asgi_wires import AsgiEventStream, AsgiWebSocket, Long
 from voisnap_mock.signalr.clients import HubClients
 from voisnap_mock.signalr.connection import ConnectionLimits
 from voisnap_mock.signalr.errors import ConnectionDenied, RequestSevered
-from voisnap_mock.signalr.hub import ConnectionRequest, Hub, HubContext, MethodTable
+from voisnap_mock.signalr.hub import ConnectionRequest, Hub, HubContext, HubMethod, MethodTable
 from voisnap_mock.signalr.interceptors import Fragmented, Interceptor, Seam, cross
 from voisnap_mock.signalr.live import Host, LiveConnection
 from voisnap_mock.signalr.messagepack import MessagePackHubProtocol
@@ -396,6 +396,11 @@ class HubEndpoint:
         await wire.run()
 
     # --- for drivers of WebSockets
+
+    @property
+    def methods(self) -> tuple[HubMethod, ...]:
+        """What clients can call, by name."""
+        return self._host.methods.all()
 
     def serves(self, path: str) -> bool:
         """Whether a WebSocket to this path is for the hub."""

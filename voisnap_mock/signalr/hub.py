@@ -320,6 +320,12 @@ class MethodTable:
             self._methods[target] = method
         return method
 
+    def all(self) -> tuple[HubMethod, ...]:
+        """Each of them once, by name."""
+        return tuple(
+            sorted({id(method): method for method in self._methods.values()}.values(), key=lambda each: each.name)
+        )
+
     def names(self) -> tuple[str, ...]:
         return tuple(sorted({method.name for method in self._methods.values()}))
 
