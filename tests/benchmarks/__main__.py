@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import engine
@@ -373,10 +373,10 @@ def frame(quick: bool) -> dict[str, object]:
         endpointer = Endpointer(end_of_turn=0.7, max_utterance=30.0)
         call = Call(script, dialogue=Dialogue(script), endpointer=endpointer)
         call.receive(Started(), 0.0)
-        began = perf_counter()
+        began = process_time()
         for number, pcm in enumerate(frames):
             call.receive(AudioArrived(pcm), number * 0.02)
-        best = min(best, (perf_counter() - began) / len(frames))
+        best = min(best, (process_time() - began) / len(frames))
     return {"us_per_frame": round(best * 1e6, 1)}
 
 
