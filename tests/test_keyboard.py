@@ -181,9 +181,10 @@ def test_one_script_drives_voice_and_chat_alike(server: MockServer, metadata: di
         "I need the number.",
         "One moment.",
     ]
-    assert ("event.pushed", {"name": "OrderFound", "payload": {"order": "B7"}}) in decided
+    assert ("event.pushed", {"target": "OrderFound", "arguments": [{"order": "B7"}]}) in decided
     assert ("tool.called", {"name": "refund", "result": {"done": True}, "took": 0.3}) in decided
-    assert ("transfer.started", {"to": "+1555", "type": "cold", "summary": "of Ada"}) in decided
+    assert decided[-1][0] == "transfer.started"
+    assert {"to": "+1555", "type": "cold", "summary": "of Ada"}.items() <= decided[-1][1].items()
 
 
 @pytest.mark.parametrize("texts", [["yes please", "thank you"], ["yes please", "not at all"]], ids=["right", "wrong"])
