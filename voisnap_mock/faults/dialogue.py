@@ -101,8 +101,9 @@ class FaultyDialogue:
         turn = ask() if turn is None else turn
         if not late:
             return turn
-        is_spoken = any(isinstance(action, Say) for action in turn.actions)
-        return replace(turn, actions=(Pause(late + (self._first_audio if is_spoken else 0.0)), *turn.actions))
+        if turn.actions and not isinstance(turn.actions[0], FailWith):
+            late += self._first_audio
+        return replace(turn, actions=(Pause(late), *turn.actions))
 
     def _failed(self, verdict: Verdict, action: Fail) -> Turn:
         """The error, and what the agent says when it has not understood; or the end.
