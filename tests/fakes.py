@@ -216,7 +216,7 @@ class FakePeer:
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.offers: list[Offer] = []
-        self.candidates: list[IceCandidate | None] = []
+        self.candidates: list[IceCandidate] = []
         self.played: list[bytes] = []
         self.hushes = 0
         self.closed = asyncio.Event()
@@ -225,7 +225,7 @@ class FakePeer:
         self.offers.append(offer)
         return Answer("v=0\r\n", (), offer.codecs[0])
 
-    async def add_candidate(self, candidate: IceCandidate | None) -> None:
+    async def add_candidate(self, candidate: IceCandidate) -> None:
         self.candidates.append(candidate)
 
     def play(self, pcm: bytes) -> None:

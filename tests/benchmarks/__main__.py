@@ -504,7 +504,7 @@ def webrtc(quick: bool) -> dict[str, object]:
     with serving() as (process, base, _):
         webrtc_load(base, access, 1, 0.2, 1, process.pid)
         result = webrtc_load(base, access, number, seconds, 1, process.pid)
-        heard = [entry["after"] for entry in journaled(base, "webrtc.media")][1:]
+        heard = [entry["after"] for entry in journaled(base, "webrtc.media") if entry["direction"] == "in"][1:]
         sent = [entry["latenessMs"]["p99"] for entry in journaled(base, "webrtc.closed")][1:]
     return {
         "calls": number,

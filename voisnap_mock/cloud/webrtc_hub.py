@@ -59,7 +59,7 @@ class WebRtcCall(HubOutlet):
         candidates: how many the client has sent.
     """
 
-    __slots__ = ("_early", "_impatience", "_mids", "_new_peer", "_peer", "_record", "_start", "candidates")
+    __slots__ = ("_early", "_mids", "_new_peer", "_patience", "_peer", "_record", "_start", "candidates")
 
     def __init__(
         self,
@@ -75,10 +75,10 @@ class WebRtcCall(HubOutlet):
         self._start = start
         self._peer: Peer | None = None
         self._mids: tuple[str, ...] = ()
-        self._early: list[IceCandidate | None] = []
+        self._early: list[IceCandidate] = []
         self._record: Session | None = None
         self.candidates = 0
-        self._impatience: Timer | None = None
+        self._patience: Timer | None = None
 
     def attach(self, session: Session) -> None:
         super().attach(session)
@@ -111,31 +111,26 @@ class WebRtcCall(HubOutlet):
             )
         self._mids = offer.mids
         early, self._early = self._early, []
-        # The end that an offer states is not the end: candidates may have come before it.
-        ends = None in offer.candidates or None in early
         for candidate in (*offer.candidates, *early):
-            if candidate is not None and self._knows_section(candidate):
+            if self._knows_section(candidate):
                 await peer.add_candidate(candidate)
-        if ends:
-            await peer.add_candidate(None)
         return answer
 
-    async def take_candidate(self, candidate: IceCandidate | None) -> None:
-        """Try to reach the client there, too; None: no more will come. Before the offer it waits.
+    async def take_candidate(self, candidate: IceCandidate) -> None:
+        """Try to reach the client there, too. Before the offer it waits.
 
         Raises:
             ArgumentError: there are too many, or the offer has no such section.
         """
-        if candidate is not None:
-            self.candidates += 1
-            if self.candidates > MOST_CANDIDATES:
-                raise ArgumentError(
-                    f"Argument 1 'candidate': number {self.candidates} of this call, {MOST_CANDIDATES} are the most"
-                )
+        self.candidates += 1
+        if self.candidates > MOST_CANDIDATES:
+            raise ArgumentError(
+                f"Argument 1 'candidate': number {self.candidates} of this call, {MOST_CANDIDATES} are the most"
+            )
         if self._peer is None:
             self._early.append(candidate)
             return
-        if candidate is not None and not self._knows_section(candidate):
+        if not self._knows_section(candidate):
             raise ArgumentError(
                 f"Argument 1 'candidate': sdpMid {candidate.mid!r}, sdpMLineIndex {candidate.line} name no section of "
                 f"the offer; its sections are {', '.join(map(repr, self._mids))}"
@@ -168,7 +163,7 @@ class WebRtcCall(HubOutlet):
         self._hang_up()
 
     def _hang_up(self) -> None:
-        self._be_patient()
+        self._stop_waiting()
         peer, self._peer = self._peer, None
         if peer is not None:
             self._start(peer.close())
@@ -176,7 +171,7 @@ class WebRtcCall(HubOutlet):
     # --- what the peer tells ------------------------------------------------------------------------------------
 
     def connected(self) -> None:
-        self._be_patient()
+        self._stop_waiting()
         self.receive(LineOpened())
 
     def heard(self, pcm: bytes) -> None:
@@ -196,12 +191,12 @@ class WebRtcCall(HubOutlet):
             self._record.note(kind, **details)
 
     def _expect(self, seconds: float, otherwise: str) -> None:
-        self._be_patient()
-        self._impatience = self._clock.call_at(self._clock.monotonic() + seconds, lambda: self.lost(otherwise))
+        self._stop_waiting()
+        self._patience = self._clock.call_at(self._clock.monotonic() + seconds, lambda: self.lost(otherwise))
 
-    def _be_patient(self) -> None:
-        if self._impatience is not None:
-            self._impatience.cancel()
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
 
 
 class WebRtcHub(SessionHub):
@@ -274,16 +269,16 @@ class WebRtcHub(SessionHub):
         """Null, an empty `candidate` and none at all say that no more will come, as browsers differ in it."""
         call = _call_of(connection)
         checked = self.check(connection, offered_candidate, candidate)
-        if call.session is None or call.session.is_over:
+        # One too many is worth a remark in the journal, the thousands after it are not.
+        is_flood = call.candidates > MOST_CANDIDATES
+        if not is_flood:
+            self.note_method(connection, "SendIceCandidateAsync", candidate=checked.text if checked else None)
+        if checked is None or call.session is None or call.session.is_over:
             return
         try:
             await call.take_candidate(checked)
         except ArgumentError as error:
-            if call.candidates > MOST_CANDIDATES + 1:
-                # Said once, that is enough for the journal.
-                raise HubException(str(error)) from error
-            raise self.refusal(connection, error) from error
-        self.note_method(connection, "SendIceCandidateAsync", candidate=checked.text if checked else None)
+            raise HubException(str(error)) if is_flood else self.refusal(connection, error) from error
 
     @hub_method(name="EndSessionAsync")
     def end_session(self, connection: HubContext, reason: str) -> None:

@@ -47,6 +47,7 @@ class WebRtcSessions:
         self._host = host
         self._make_peer: PeerMaker | None = None
         self._stun: StunResponder | None = None
+        self._opening = asyncio.Lock()
 
     @property
     def make_peer(self) -> PeerMaker:
@@ -90,8 +91,9 @@ class WebRtcSessions:
         return webrtc_session_object(grant.session_id, grant.token, grant.expires_at, servers)
 
     async def _stun_server(self, asked_at: str) -> IceServer:
-        if self._stun is None:
-            self._stun = await StunResponder.open(self._host)
+        async with self._opening:
+            if self._stun is None:
+                self._stun = await StunResponder.open(self._host)
         name = f"[{asked_at}]" if ":" in asked_at else asked_at
         return IceServer((f"stun:{name}:{self._stun.port}",))
 

@@ -11,6 +11,7 @@ const BAR = 4; // pixels of one bar of a level, gap included
 const server = location.origin;
 const $ = (id) => document.getElementById(id);
 let token = null;
+let isGoodUntil = 0;
 let call = null;
 let isCalling = false;
 let startedAt = null;
@@ -32,9 +33,8 @@ async function logIn(email, password) {
   const login = await api("/auth/login", { method: "POST", body: JSON.stringify({ email, password }) });
   if (login.mfaRequired) throw new Error("this user needs a second factor, which this page does not ask for");
   token = login.accessToken;
+  isGoodUntil = performance.now() + (login.expiresIn - 60) * 1000;
   $("user").textContent = login.user.email;
-  showLogin(false);
-  await showAgents();
 }
 
 function showLogin(isShown) {
@@ -61,6 +61,12 @@ async function showAgents() {
   const first = $("agents").querySelector("input:enabled");
   if (first) first.checked = true;
   showChoice();
+}
+
+async function enter() {
+  await logIn($("email").value, $("password").value);
+  showLogin(false);
+  await showAgents();
 }
 
 const chosenAgent = () => document.querySelector("input[name=agent]:checked");
@@ -102,6 +108,7 @@ async function begin() {
     if (chosenWay() !== "chat" && !navigator.mediaDevices) {
       throw new Error("browsers hand out the microphone only on localhost, or over https");
     }
+    if (performance.now() > isGoodUntil) await logIn($("email").value, $("password").value);
     const made = await WAYS[chosenWay()]({ server, token, agentId: chosenAgent().value, listen });
     if (!isCalling) return; // it was over before it was made
     call = made;
@@ -274,7 +281,7 @@ $("ways").addEventListener("change", showChoice);
 $("login").addEventListener("submit", async (event) => {
   event.preventDefault();
   showProblem(null);
-  await logIn($("email").value, $("password").value).catch((error) => showProblem(error.message));
+  await enter().catch((error) => showProblem(error.message));
 });
 
 $("mute").addEventListener("click", () => {
@@ -316,4 +323,4 @@ addEventListener("pagehide", () => call?.hangUp());
 draw($("caller-level"), [], "--caller");
 draw($("agent-level"), [], "--accent");
 showButtons();
-logIn($("email").value, $("password").value).catch(() => showLogin(true));
+enter().catch(() => showLogin(true));

@@ -67,7 +67,7 @@ class AiortcPeer:
         # Servers for ICE must be named, if only as none: aiortc's own default is one on the Internet.
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._line = AgentLine()
-        self._track = AgentTrack(self._line, clock)
+        self._track = AgentTrack(self._line, clock, began=lambda: self._note_media("out"))
         self._transceiver = self._connection.addTransceiver(self._track, "sendrecv")
         self._keys = KeyReader()
         self._inbox = _Inbox(self._transceiver.receiver, clock, self._take_key)
@@ -80,7 +80,6 @@ class AiortcPeer:
         self._is_closing = False
         self._closed: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._candidates: set[asyncio.Task[None]] = set()
         self._connection.on("connectionstatechange", self._on_state)
         self._connection.on("track", self._on_track)
 
@@ -104,12 +103,9 @@ class AiortcPeer:
         self._mids, self._bundle = offer.mids, offer.bundle
         return answer
 
-    async def add_candidate(self, candidate: IceCandidate | None) -> None:
+    async def add_candidate(self, candidate: IceCandidate) -> None:
         # In a task: a `.local` name that nobody resolves takes a second each, and would hold up the call.
-        before = tuple(self._candidates)
-        task = self._start(self._end_candidates(before) if candidate is None else self._add_candidate(candidate))
-        self._candidates.add(task)
-        task.add_done_callback(self._candidates.discard)
+        self._start(self._add_candidate(candidate))
 
     async def _add_candidate(self, candidate: IceCandidate) -> None:
         try:
@@ -120,13 +116,6 @@ class AiortcPeer:
             await self._connection.addIceCandidate(parsed)
         except Exception as error:  # noqa: BLE001 - the border, and the outermost frame of a task
             self._note("webrtc.candidate_refused", candidate=candidate.text, message=f"{type(error).__name__}: {error}")
-
-    async def _end_candidates(self, before: tuple[asyncio.Task[None], ...]) -> None:
-        # What comes after the end is dropped there, so the end waits for those that are still being resolved.
-        if before:
-            await asyncio.wait(before)
-        with suppress(Exception):
-            await self._connection.addIceCandidate(None)
 
     # --- connected ----------------------------------------------------------------------------------------------
 
@@ -174,12 +163,13 @@ class AiortcPeer:
             return
         if not self._heard_anything:
             self._heard_anything = True
-            self._note("webrtc.media", direction="in", after=self._since_began())
+            self._note_media("in")
         self._listener.heard(self._caller.heard(begin, length, self._clock.monotonic()) + pcm)
 
     def _take_key(self, packet: RtpPacket) -> None:
         for key in self._keys.read(packet.payload, packet.timestamp):
-            self._listener.pressed(key)
+            if not self._is_closing:
+                self._listener.pressed(key)
 
     async def _watch(self) -> None:
         """Fill in the caller's silence, and notice when nothing comes any more."""
@@ -220,18 +210,25 @@ class AiortcPeer:
         await asyncio.shield(self._closed)
 
     async def _close(self) -> None:
-        if self._is_connected:
-            self._note("webrtc.closed", **await self._figures())
-        self._is_closing = True
         self._inbox.close()
+        if self._is_connected:
+            await self._try(self._tell_figures())
+        self._is_closing = True
         for task in self._tasks:
             task.cancel()
-        try:
-            await asyncio.wait_for(self._connection.close(), _CLOSING_TAKES)
-        except Exception as error:  # noqa: BLE001 - the border: what cannot be closed must not keep the call alive
-            _log.warning("a WebRTC connection did not close in order: %r", error)
+        await self._try(self._connection.close())
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSING_TAKES)
+
+    async def _try(self, work: Coroutine[Any, Any, None]) -> None:
+        """What fails or hangs at the end must not keep the rest from ending."""
+        try:
+            await asyncio.wait_for(work, _CLOSING_TAKES)
+        except Exception as error:  # noqa: BLE001 - the border: aiortc raises whatever happens to it
+            _log.warning("a WebRTC connection did not close in order: %r", error)
+
+    async def _tell_figures(self) -> None:
+        self._note("webrtc.closed", **await self._figures())
 
     async def _figures(self) -> dict[str, Any]:
         """What the call was like, for its record: packets, and how punctual ours went out."""
@@ -254,6 +251,9 @@ class AiortcPeer:
         if not self._is_closing:
             self._listener.lost(why)
 
+    def _note_media(self, direction: str) -> None:
+        self._note("webrtc.media", direction=direction, after=self._since_began())
+
     def _note(self, kind: str, **details: Any) -> None:
         if not self._is_closing:
             self._listener.note(kind, **details)
@@ -264,21 +264,33 @@ class AiortcPeer:
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finished)
         return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("a WebRTC call failed", exc_info=error)
+            self._note("defect", message=f"{type(error).__name__}: {error}")
+            self._lose("the mock failed; its log has the details")
 
 
 class AgentTrack(MediaStreamTrack):
     """Agent audio for aiortc's sender: 20 ms of 24 kHz mono each time, on an absolute schedule, silence included.
 
     The rate must never change, and nothing but `MediaStreamError` may be raised: both end the sender for good.
+
+    Args:
+        began: called when the first frame is asked for, which is when the sender has a line.
     """
 
     kind = "audio"
 
-    def __init__(self, line: AgentLine, clock: Clock) -> None:
+    def __init__(self, line: AgentLine, clock: Clock, *, began: Callable[[], None]) -> None:
         super().__init__()
         self._line = line
+        self._began = began
         self._clock = clock
         self.schedule = Schedule()
 
@@ -286,6 +298,8 @@ class AgentTrack(MediaStreamTrack):
         if self.readyState != "live":
             raise MediaStreamError
         clock, schedule = self._clock, self.schedule
+        if not schedule.number:
+            self._began()
         await clock.sleep_until(schedule.due(clock.monotonic()))
         frame = av.AudioFrame(format="s16", layout="mono", samples=_FRAME_SAMPLES)
         frame.planes[0].update(self._line.take())

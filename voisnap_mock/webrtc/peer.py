@@ -45,8 +45,12 @@ class Peer(Protocol):
         """
         ...
 
-    async def add_candidate(self, candidate: IceCandidate | None) -> None:
-        """The far end may be reached there; None: no more will come. Never waits for the network."""
+    async def add_candidate(self, candidate: IceCandidate) -> None:
+        """The far end may be reached there. Never waits for the network.
+
+        That no more will come is not told: a far end whose addresses are all hidden, or none of use, is found by the
+        checks that it sends, and would be given up before the first of them is here.
+        """
         ...
 
     def play(self, pcm: bytes) -> None:

@@ -37,18 +37,14 @@ class IceCandidate:
     Attributes:
         text: as RFC 8839 writes it, with `candidate:` before it.
         mid, line: the section it belongs to, by name and by number; one of them is enough.
-        host: an address, or a `.local` name that hides one.
+        host: an address, or a `.local` name that hides one: it must be asked for on the local network, which can take
+            a second, or never be answered.
     """
 
     text: str
     mid: str | None = None
     line: int | None = None
     host: str = ""
-
-    @property
-    def hides_address(self) -> bool:
-        """Its address must be asked for on the local network first, which can take a second, or never be answered."""
-        return self.host.endswith(".local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ class Offer:
 
     Attributes:
         sdp: without candidates.
-        candidates: those it had; None at the end says that no more will come.
+        candidates: those it had.
         mids: names of its sections, in order.
         bundle: those that share one transport.
         codecs: of its audio section, as far as they can be spoken here.
@@ -65,7 +61,7 @@ class Offer:
     """
 
     sdp: str
-    candidates: tuple[IceCandidate | None, ...] = ()
+    candidates: tuple[IceCandidate, ...] = ()
     mids: tuple[str, ...] = ()
     bundle: tuple[str, ...] = ()
     codecs: tuple[str, ...] = ()
@@ -188,15 +184,13 @@ def _codecs(section: _Section) -> dict[int, str]:
     return codecs
 
 
-def _candidates(sections: Sequence[_Section]) -> tuple[IceCandidate | None, ...]:
-    found: list[IceCandidate | None] = []
+def _candidates(sections: Sequence[_Section]) -> tuple[IceCandidate, ...]:
+    found: list[IceCandidate] = []
     for line, section in enumerate(sections):
         for value in section.values("candidate"):
             if len(found) == MOST_CANDIDATES:
                 raise SdpRefused(f"sdp has more than {MOST_CANDIDATES} candidates")
             found.append(read_candidate(f"candidate:{value}", section.mid, line))
-    if any(section.has("end-of-candidates") for section in sections):
-        found.append(None)
     return tuple(found)
 
 

@@ -16,7 +16,7 @@ const browser = await puppeteer.launch({
   args: [
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
-    `--use-file-for-fake-audio-capture=${plan.microphone}%noloop`,
+    `--use-file-for-fake-audio-capture=${plan.microphone}`,
     "--autoplay-policy=no-user-gesture-required",
     // Without a network there is no other address than loopback's.
     "--allow-loopback-in-peer-connection",
@@ -40,7 +40,11 @@ async function record() {
   audio.createMediaStreamSource(document.getElementById("speaker").srcObject).connect(capture);
 }
 
+const lines = (page) =>
+  page.$$eval("#transcript li", (items) => items.map((item) => [item.className.trim(), item.lastChild.textContent]));
+
 const STEPS = {
+  read: async (page) => emit("read", await lines(page)),
   hear: (page, text) =>
     page.waitForFunction(
       (wanted) => [...document.querySelectorAll("#transcript li:not(.partial)")].some((item) => item.innerText.includes(wanted)),
@@ -94,7 +98,7 @@ try {
   }
   if (browser.connected) {
     if (plan.keep) writeFileSync(plan.keep, Uint8Array.from(await page.evaluate(() => window.kept)));
-    emit("transcript", await page.$$eval("#transcript li", (items) => items.map((item) => [item.className.trim(), item.lastChild.textContent])));
+    emit("transcript", await lines(page));
     emit("problem", await page.$eval("#problem", (node) => node.textContent));
   }
   emit("done");
