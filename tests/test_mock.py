@@ -443,6 +443,8 @@ async def test_a_wait_that_would_stop_the_clients_loop_is_refused(mock: Mock) ->
     async with mock.async_caller("agt_shop"):
         with pytest.raises(MisuseError, match="in an async test write `async with"):
             mock.calls.one().wait_for("TranscriptionOf")
+        with pytest.raises(MisuseError, match="in an async test"), mock.expect_call("agt_shop"):
+            pytest.fail("the test went on")
 
 
 def test_after_the_end_it_says_so_and_still_tells_what_was(server: MockServer) -> None:

@@ -419,6 +419,8 @@ class _Party:
         if event is None:
             return
         match event:
+            case Sounded():
+                pass
             case Connected() | Resumed():
                 if self._session is None:
                     self._started_at = self._clock.monotonic()

@@ -413,8 +413,10 @@ class AsyncHandset(AsyncParty[VoiceCaller]):
     async def _send(self, pcm: bytes) -> None:
         """On a virtual clock: send whole frames, and return when all that came of it is here."""
         self._tap.frames_heard = 0
+        before = self._live.answers
         await self._open_line.transmit(pcm)
-        await self._settle()
+        if before is None or self._live.answers != before:
+            await self._settle()
         self.audio.drop_caller(len(pcm) - self._tap.frames_heard * CALLER_FRAME_BYTES)
         self._tap.said_at.clear()
 

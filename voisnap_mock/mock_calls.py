@@ -40,13 +40,12 @@ class Bench:
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """What `work` returns, once it is done. Raises MisuseError where it would stop an event loop from running."""
-        self.check(work)
-        if _in_event_loop():
+        try:
+            self.check()
+            self.check_blocking()
+        except MisuseError:
             work.close()
-            raise MisuseError(
-                "this would stop the event loop that your client runs on: in an async test write "
-                "`async with voisnap_mock.expect_call(...) as call`, and await the methods of `call`"
-            )
+            raise
         try:
             return self.loop.wait_for(work)
         except ExpectationFailed as failure:
@@ -54,18 +53,28 @@ class Bench:
 
     async def wait(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The same for whoever awaits it, in an event loop of any thread."""
-        self.check(work)
+        try:
+            self.check()
+        except MisuseError:
+            work.close()
+            raise
         try:
             return await asyncio.wrap_future(self.loop.submit(work))
         except ExpectationFailed as failure:
             raise failure.with_traceback(None) from None
 
-    def check(self, work: Coroutine[Any, Any, Any] | None = None) -> None:
+    def check(self) -> None:
         """Raises MisuseError when the test is over."""
         if self.over:
-            if work is not None:
-                work.close()
             raise MisuseError(self.over)
+
+    def check_blocking(self) -> None:
+        """Raises MisuseError where waiting would stop an event loop from running."""
+        if _in_event_loop():
+            raise MisuseError(
+                "this would stop the event loop that your client runs on: in an async test write "
+                "`async with voisnap_mock.expect_call(...) as call`, and await the methods of `call`"
+            )
 
 
 def _in_event_loop() -> bool:
@@ -291,6 +300,7 @@ class ExpectedCall:
         self._face: _CallFace | None = None
 
     def __enter__(self) -> MockCall:
+        self._bench.check_blocking()
         self._face = face = MockCall(self._bench, None, whom=self._agent_id, since=self._begin())
         return face
 

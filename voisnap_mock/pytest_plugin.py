@@ -73,6 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--voisnap-update", action="store_true", help="write golden files anew instead of comparing")
     group.addoption("--voisnap-record", metavar="DIR", help="keep every call in a folder there")
     group.addoption("--voisnap-coverage", action="store_true", help="show what the tests touched of the API")
+    group.addoption("--voisnap-coverage-file", metavar="FILE", help="write that: a page if FILE ends with .html")
     group.addoption("--voisnap-fail-under", metavar="PERCENT", help="fail when that is less; shows it too")
     for name, text, kind in _INI:
         parser.addini(name, f"voisnap-mock: {text}", type=kind, default="")
@@ -260,6 +261,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         if coverage is not None:
             cast(Any, config).workeroutput[_WORKER_KEY] = coverage.dump()
         return
+    if file := config.getoption("voisnap_coverage_file"):
+        from voisnap_mock.cli.covering import write_coverage
+        from voisnap_mock.coverage import Coverage
+
+        write_coverage(config.rootpath / file, coverage or Coverage())
     least = _number(config, "fail_under", float, "a percentage")
     if least is not None and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         percent = 0.0 if coverage is None else coverage.percent

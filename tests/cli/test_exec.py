@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -179,6 +180,16 @@ def test_reports_tell_calls_faults_problems_and_coverage(project: Path) -> None:
     (call,) = report["calls"]
     assert failed == {"fault never": True, f"call {call['id']} with agt_strict": True, "everything else": False}
     assert (suite.get("tests"), suite.get("failures")) == ("3", "2")
+
+
+def test_coverage_of_several_runs_and_of_pytest_is_added_up(project: Path) -> None:
+    run("exec", "--report", "coverage=one.json", *CHAT, cwd=project)
+    run("exec", "--report", "coverage", *CHAT, cwd=project)
+    (project / "test_it.py").write_text("def test_it(voisnap_mock):\n    voisnap_mock.login()\n")
+    command = [sys.executable, "-m", "pytest", "-q", "--voisnap-coverage-file", "py.json", "test_it.py"]
+    subprocess.run(command, cwd=project, env=clean_environment(), check=True, capture_output=True, timeout=50)
+    result = run("coverage", "one.json", "voisnap-coverage.json", "py.json", "--json", cwd=project)
+    assert json.loads(result.stdout)["methods"]["ChatHub.SendMessageAsync"] == 2
 
 
 def test_no_token_is_in_a_report(project: Path) -> None:

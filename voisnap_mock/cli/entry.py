@@ -232,7 +232,10 @@ def execute(
     report: Annotated[
         list[Any] | None,
         typer.Option(
-            parser=values.report, metavar="FORMAT[=FILE]", help="Write junit or json; repeatable.", show_default=False
+            parser=values.report,
+            metavar="FORMAT[=FILE]",
+            help="Write junit, json or coverage; repeatable.",
+            show_default=False,
         ),
     ] = None,
     kill_after: Annotated[

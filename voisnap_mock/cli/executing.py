@@ -110,8 +110,9 @@ def _conclude(app: App, plan: ExecPlan, code: int) -> int:
     for format_, path in plan.reports:
         try:
             write_report(format_, path, report)
-        except OSError as error:
-            print_error(f"--report: {path} cannot be written: {error.strerror}")
+        except (OSError, ConfigError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            print_error(f"--report: {path} cannot be written: {why}")
             return code or INTERNAL
     return CHECK_FAILED if plan.is_strict and not code and report.failures else code
 

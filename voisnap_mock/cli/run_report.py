@@ -1,4 +1,4 @@
-"""What became of a run of `exec`, for machines: JSON, and JUnit for those who show test results."""
+"""What became of a run of `exec`, for machines: JSON, JUnit for those who show test results, and its coverage."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from voisnap_mock.checks import never_fired
+from voisnap_mock.cli.covering import write_coverage
 from voisnap_mock.coverage import Coverage, added_up
 from voisnap_mock.faults.plan import RuleReport
 from voisnap_mock.faults.writing import write_rule
@@ -22,9 +23,14 @@ class Format(StrEnum):
 
     JUNIT = "junit"
     JSON = "json"
+    COVERAGE = "coverage"
 
 
-DEFAULT_NAMES: Mapping[Format, str] = {Format.JUNIT: "voisnap-mock.xml", Format.JSON: "voisnap-mock.json"}
+DEFAULT_NAMES: Mapping[Format, str] = {
+    Format.JUNIT: "voisnap-mock.xml",
+    Format.JSON: "voisnap-mock.json",
+    Format.COVERAGE: "voisnap-coverage.json",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,11 @@ class RunReport:
         unfired = (never_fired(fault) for tenant in self.tenants for fault in tenant.faults)
         return [problem for tenant in self.tenants for problem in tenant.problems] + [*filter(None, unfired)]
 
+    @property
+    def coverage(self) -> Coverage:
+        """Of all tenants together."""
+        return added_up(tenant.coverage for tenant in self.tenants)
+
     def as_object(self) -> dict[str, Any]:
         """For JSON."""
         return {
@@ -77,7 +88,7 @@ class RunReport:
                 for fault in tenant.faults
             ],
             "lint": [note.as_object() for tenant in self.tenants for note in tenant.lint],
-            "coverage": added_up(tenant.coverage for tenant in self.tenants).report(),
+            "coverage": self.coverage.report(),
         }
 
     def as_junit(self) -> str:
@@ -102,8 +113,7 @@ class RunReport:
         suite.set("tests", str(len(suite)))
         suite.set("failures", str(failures))
         properties = ET.Element("properties")
-        percent = added_up(tenant.coverage for tenant in self.tenants).percent
-        ET.SubElement(properties, "property", name="voisnap.coverage", value=f"{percent:g}")
+        ET.SubElement(properties, "property", name="voisnap.coverage", value=f"{self.coverage.percent:g}")
         suite.insert(0, properties)
         if remarks:
             ET.SubElement(suite, "system-out").text = "\n".join(f"{note.rule}: {note.message}" for note in remarks)
@@ -112,8 +122,11 @@ class RunReport:
 
 
 def write_report(format_: Format, path: Path, report: RunReport) -> None:
-    """Raises OSError if it cannot be written."""
+    """Raises OSError or ConfigError if it cannot be written."""
     match format_:
+        case Format.COVERAGE:
+            write_coverage(path, report.coverage)
+            return
         case Format.JSON:
             text = json.dumps(report.as_object(), indent=1, ensure_ascii=False) + "\n"
         case Format.JUNIT:

@@ -54,12 +54,12 @@ def digits(text: str) -> str:
 
 
 def report(text: str) -> tuple[Format, Path]:
-    """A report of `exec`: `junit`, `json`, or one of them with `=FILE`."""
+    """A report of `exec`: `junit`, `json` or `coverage`, or one of them with `=FILE`."""
     from voisnap_mock.cli.run_report import DEFAULT_NAMES, Format
 
     name, _, file = text.partition("=")
     if name not in list(Format):
-        raise typer.BadParameter(f"{text!r} is no report; write junit or json, or for example junit=results.xml.")
+        raise typer.BadParameter(f"{text!r} is no report; write {', '.join(Format)}, or for example junit=results.xml.")
     return Format(name), Path(file or DEFAULT_NAMES[Format(name)])
 
 

@@ -387,13 +387,13 @@ class HubClient:
 
     def _take(self, message: HubMessage) -> None:
         match message:
+            case Invocation():
+                self._call_handlers(message)
             case Completion():
                 self._complete(message)
             case StreamItem():
                 if (stream := self._streams.get(message.invocation_id)) is not None:
                     stream.put_nowait(message.item)
-            case Invocation():
-                self._call_handlers(message)
             case BindingFailure():
                 logger.warning("arguments of %s do not fit: %s", message.target, message.detail)
                 if message.invocation_id is not None:
@@ -426,7 +426,7 @@ class HubClient:
             except Exception as error:  # noqa: BLE001 - the outermost frame of a user's handler
                 self._handler_failed(invocation, error)
                 continue
-            if inspect.isawaitable(result):
+            if result is not None and inspect.isawaitable(result):
                 self._tasks.start(self._await_handler(invocation, result))
             elif invocation.invocation_id is not None:
                 self._reply(Completion(invocation.invocation_id, result))

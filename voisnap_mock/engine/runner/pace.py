@@ -89,6 +89,11 @@ class Pace(Protocol):
         """Nothing will happen before the caller does something, or call time passes by itself."""
         ...
 
+    @property
+    def answers(self) -> int | None:
+        """How often ear and voice have answered so far; None while they owe an answer, or what came in waits."""
+        ...
+
     def take_back(self) -> None:
         """Forget the caller audio that has come and has not been heard yet."""
         ...
@@ -164,6 +169,10 @@ class RealPace:
     @property
     def is_at_rest(self) -> bool:
         return True
+
+    @property
+    def answers(self) -> int | None:
+        return None
 
     def take_back(self) -> None:
         pass

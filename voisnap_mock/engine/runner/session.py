@@ -349,6 +349,14 @@ class Session:
         self.is_held = True
         self._pace.hold(is_held=True)
 
+    @property
+    def answers(self) -> int | None:
+        """On a virtual clock: how often ear and voice have answered so far; None while something is still due.
+
+        When it is the same number before and after something was handed in, all that came of it came at once.
+        """
+        return self._pace.answers
+
     def take_back(self) -> None:
         """Who holds the time sends ahead, and stops at what just happened: audio that waits was never sent."""
         self._pace.take_back()

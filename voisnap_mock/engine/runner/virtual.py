@@ -76,6 +76,7 @@ class VirtualPace:
         self._goal: float | None = None
         self._idle_from = 0.0
         self._given_at = -math.inf
+        self._answers = 0
         self._is_idle = False
         self._is_held = False
         self._is_pumping = False
@@ -113,9 +114,11 @@ class VirtualPace:
         self._pump()
 
     def answer(self, given: Input) -> None:
+        self._answers += 1
         self._paced.step(given, self._t)
 
     def settled(self) -> None:
+        self._answers += 1
         self._pump()
 
     def advance(self, seconds: float) -> asyncio.Future[None]:
@@ -146,6 +149,10 @@ class VirtualPace:
             return False
         deadline = self._paced.next_deadline()
         return deadline is None or deadline.waits_for_caller
+
+    @property
+    def answers(self) -> int | None:
+        return None if self._waiting or self._owes_an_answer() else self._answers
 
     def take_back(self) -> None:
         """Forget the caller audio that waits, but for the frame whose time has begun."""
