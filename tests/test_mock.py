@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -248,6 +249,8 @@ def test_speech_that_is_sure_to_be_understood_is_made_for_the_client(mock: Mock)
     pcm, rate = read_wav(path.read_bytes())
     assert (rate, pcm) == (16_000, mock.say_pcm("I want a refund"))
     assert decode_speech(pcm, 16_000).text == "I want a refund"
+    long = "this is a rather long sentence, with another end each time: "
+    assert mock.say(long + "one") != mock.say(long + "two") == mock.say(long + "two")
 
 
 def test_a_client_that_is_still_at_work_is_waited_for(mock: Mock) -> None:
@@ -352,6 +355,17 @@ def test_a_call_that_never_comes_fails_and_tells_what_came(mock: Mock) -> None:
         pass
     with pytest.raises(ExpectationFailed, match=r"one call was expected, there were 2\ncall conv_"):
         mock.calls.one()
+
+
+def test_a_client_with_a_bad_token_is_told_of_where_its_call_is_missed(mock: Mock) -> None:
+    expected = mock.expect_call("agt_shop")
+    expected.__enter__()
+    request = urllib.request.Request(f"{mock.base_url}/hubs/voice/negotiate?access_token={mock.token(exp=1)}", b"")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(request)
+    with pytest.raises(ExpectationFailed, match=r"Meanwhile came: a connection that was refused: .*expired"):
+        expected.__exit__(None, None, None)
+    assert "connection.refused: the access token expired" in mock.report()
 
 
 def test_a_misspelt_event_is_told_at_once(mock: Mock) -> None:

@@ -23,7 +23,7 @@ from voisnap_mock.coverage import EVENTS, EVENTS_OF, METHODS
 from voisnap_mock.engine.events import AudioArrived, DigitPressed, HangupRequested, TextArrived
 from voisnap_mock.engine.runner import Session
 from voisnap_mock.errors import ExpectationFailed, MisuseError
-from voisnap_mock.journal import JournalEntry, JournalFilter
+from voisnap_mock.journal import Journal, JournalEntry, JournalFilter
 from voisnap_mock.story import Moment, story, timeline
 
 Result = TypeVar("Result")
@@ -205,6 +205,20 @@ class ObservedCall:
         )
 
 
+class DoorJournal:
+    """What the server noted since now of those whose tenant it does not know: a bad token, a request that failed.
+
+    It is nobody's own: with several tests at the same time, each sees it.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._since = journal.last_seq
+
+    def entries(self, kind: str) -> tuple[JournalEntry, ...]:
+        return self._journal.entries(JournalFilter(kind=kind, since=self._since))
+
+
 class CallBook:
     """The calls of a tenant, in the order in which they came. Belongs to the server's loop.
 
@@ -213,13 +227,21 @@ class CallBook:
         patience: seconds of real time that a test waits for something at the most.
 
     Args:
+        door: where connections of unknown tenants are noted.
         speak: what a caller says, as PCM s16le mono at 16 kHz.
     """
 
     def __init__(
-        self, tenant: Tenant, *, clock: Clock, speak: Callable[[str], Awaitable[bytes]], patience: float
+        self,
+        tenant: Tenant,
+        *,
+        door: DoorJournal,
+        clock: Clock,
+        speak: Callable[[str], Awaitable[bytes]],
+        patience: float,
     ) -> None:
         self.tenant = tenant
+        self._door = door
         self.clock = clock
         self.speak = speak
         self.patience = patience
@@ -291,7 +313,8 @@ class CallBook:
 
     def _no_arrival(self, agent_id: str, since: int) -> str:
         meanwhile = [f"a call to {call.agent_id}" for call in self.observed if call.seq > since]
-        for entry in self.tenant.journal.entries(JournalFilter(since=since)):
+        own = self.tenant.journal.entries(JournalFilter(since=since))
+        for entry in (*own, *self._door.entries("connection.refused")):
             if entry.kind == "connection.turned_away":
                 meanwhile.append(
                     f"a connection that was turned away: {entry.details['code']}, {entry.details['message']}"

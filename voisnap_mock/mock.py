@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from voisnap_mock.agents.script import AgentsFile
 from voisnap_mock.agents.shape import duration
 from voisnap_mock.audio.frames import CALLER_RATE, write_wav
-from voisnap_mock.calls import CallBook, ObservedCall
+from voisnap_mock.calls import CallBook, DoorJournal, ObservedCall
 from voisnap_mock.checks import never_fired, problems_in
 from voisnap_mock.config import RECORDINGS, AgentsSource, CallClock, client_variables, parse_agents
 from voisnap_mock.errors import ConfigError, ExpectationFailed, MisuseError
@@ -118,8 +118,9 @@ class Mock:
         self._opened: Enrolment | None = None
         self._bench: Bench | None = None
         self._files: Path | None = None
+        self._spoken: dict[str, Path] = {}
         self._told: set[str] = set()
-        self._defects_before = 0
+        self._door: DoorJournal | None = None
         self._armed: set[str] = set()
         self._left: list[str] = []
         self._over = ""
@@ -134,7 +135,11 @@ class Mock:
         """
         file, recordings = (None, None) if self._agents is None else self._read(self._agents)
         wishes = Wishes(file=file, recordings=recordings, seed=self._seed, clock=self._clock)
-        self._server.wait_for(self._open(wishes))
+        try:
+            self._server.wait_for(self._open(wishes))
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def close(self) -> None:
@@ -153,11 +158,15 @@ class Mock:
     async def _open(self, wishes: Wishes) -> None:
         app = self._server.app
         self._opened = app.tenancy.create(wishes)
+        self._door = DoorJournal(app.tenants.default.journal)
         book = CallBook(
-            self._opened.tenant, clock=app.clock, speak=app.caller_voice.speak, patience=self._terms.patience
+            self._opened.tenant,
+            door=self._door,
+            clock=app.clock,
+            speak=app.caller_voice.speak,
+            patience=self._terms.patience,
         )
         self._bench = Bench(self._server, book, self._golden)
-        self._defects_before = app.tenants.default.journal.last_seq
         if self._faults is not None:
             await self._arm(self._faults)
 
@@ -397,12 +406,13 @@ class Mock:
             SpeechError: there is nothing to say.
         """
         pcm = self.say_pcm(text)
-        if self._files is None:
-            self._files = Path(tempfile.mkdtemp(prefix="voisnap-mock-"))
-        words = "".join(letter if letter.isalnum() else "-" for letter in text.casefold())
-        path = self._files / f"{words[:40].strip('-') or 'say'}.wav"
-        path.write_bytes(write_wav(pcm, CALLER_RATE))
-        return path
+        if text not in self._spoken:
+            if self._files is None:
+                self._files = Path(tempfile.mkdtemp(prefix="voisnap-mock-"))
+            words = "".join(letter if letter.isalnum() else "-" for letter in text.casefold())[:40].strip("-")
+            self._spoken[text] = self._files / f"{len(self._spoken) + 1}-{words}.wav"
+            self._spoken[text].write_bytes(write_wav(pcm, CALLER_RATE))
+        return self._spoken[text]
 
     def say_pcm(self, text: str) -> bytes:
         """The same as PCM s16le mono at 16 kHz, without a header: what `SendAudioAsync` takes, piece by piece."""
@@ -433,9 +443,7 @@ class Mock:
         Those are errors of the mock itself, calls that left a strict script or ended before its last turn, and faults
         that never fired.
         """
-        defects = JournalFilter(kind="defect", since=self._defects_before)
-        found = problems_in(self.tenant.journal.entries())
-        found += problems_in(self._server.app.tenants.default.journal.entries(defects))
+        found = problems_in((*self.tenant.journal.entries(), *self._outside.entries("defect")))
         found += self._left if self._over else self._server.wait_for(self._left_behind())
         fresh = [problem for problem in found if problem not in self._told]
         self._told.update(fresh)
@@ -446,7 +454,7 @@ class Mock:
         parts = [call.told() for call in self._at.book.observed]
         parts += [
             f"{entry.kind}: {entry.details['message']}"
-            for entry in self.tenant.journal.entries()
+            for entry in (*self.tenant.journal.entries(), *self._outside.entries("connection.refused"))
             if entry.call_id is None and entry.kind in ("connection.refused", "connection.turned_away", "lint")
         ]
         return "\n".join(parts)
@@ -468,6 +476,12 @@ class Mock:
         if self._bench is None:
             raise MisuseError("this mock is not open yet: use it as a context manager")
         return self._bench
+
+    @property
+    def _outside(self) -> DoorJournal:
+        if self._door is None:
+            raise MisuseError("this mock is not open yet: use it as a context manager")
+        return self._door
 
     def _read(self, agents: Agents) -> tuple[AgentsFile, Path | None]:
         """An agents file and the folder of its recordings, if it comes from a file."""
