@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import Any
 
 import httpx
@@ -116,6 +116,18 @@ async def test_a_stream_ends_with_its_limit(server: Server, control: Control) ->
         journal.append("note", number=number)
     answer = await control.get("journal", params={"follow": "true", "kind": "note", "limit": 2})
     assert answer.text.count("data: ") == 2
+
+
+async def test_there_are_only_so_many_followers(server: Server, control: Control) -> None:
+    journal = server.app.tenants.default.journal
+    with ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(journal.subscribe())
+        refused = await control.get("journal", params={"follow": "true"})
+        assert refused.status_code == 503
+        assert "100 requests follow this journal already" in refused.json()["detail"]
+    answer = await control.get("journal", params={"follow": "true", "limit": 1})
+    assert answer.status_code == 200
 
 
 async def test_followers_see_the_end_of_a_stopping_server(serving: Serving) -> None:

@@ -93,7 +93,8 @@ def ask(
 ) -> Answer:
     """One HTTP request; blocks. Proxies of the environment are left aside: the server is on this machine.
 
-    `tenant` is whose things the control API shows; its default tenant's without.
+    `tenant` is whose things the control API shows; its default tenant's without. The control API gets the token of the
+    environment.
 
     Raises:
         OSError: if no answer came.
@@ -109,11 +110,19 @@ def ask(
 
 
 def _open(
-    method: str, url: str, body: object = None, *, token: str | None, tenant: str | None, timeout: float | None
+    method: str,
+    url: str,
+    body: object = None,
+    *,
+    token: str | None = None,
+    tenant: str | None = None,
+    timeout: float | None = None,
 ) -> http.client.HTTPResponse:
     headers = {"Accept": "application/json"}
     if body is not None:
         headers["Content-Type"] = "application/yaml" if isinstance(body, bytes) else "application/json"
+    if token is None and urlsplit(url).path.startswith(CONTROL):
+        token = os.environ.get("VOISNAP_MOCK_CONTROL_TOKEN")
     if token:
         headers["Authorization"] = f"Bearer {token}"
     if tenant:
@@ -137,7 +146,7 @@ def control(url: str | None, method: str, path: str, body: object = None, *, ten
     """
     server = find_server(url)
     try:
-        answer = ask(method, f"{server}{CONTROL}/{path}", body, token=_control_token(), tenant=tenant, timeout=30.0)
+        answer = ask(method, f"{server}{CONTROL}/{path}", body, tenant=tenant, timeout=30.0)
     except OSError as error:
         raise no_server(server, error) from error
     if answer.status < 300:
@@ -156,7 +165,7 @@ def follow(url: str | None, path: str, *, tenant: str | None = None) -> Iterator
     server = find_server(url)
     try:
         # Longer than its heartbeats are apart.
-        response = _open("GET", f"{server}{CONTROL}/{path}", token=_control_token(), tenant=tenant, timeout=60.0)
+        response = _open("GET", f"{server}{CONTROL}/{path}", tenant=tenant, timeout=60.0)
         with response:
             for line in response:
                 if line.startswith(b"data: "):
@@ -166,10 +175,6 @@ def follow(url: str | None, path: str, *, tenant: str | None = None) -> Iterator
             raise _refused(server, _answer(error.code, error.read())) from error
     except OSError as error:
         raise no_server(server, error) from error
-
-
-def _control_token() -> str | None:
-    return os.environ.get("VOISNAP_MOCK_CONTROL_TOKEN") or None
 
 
 def _refused(server: str, answer: Answer) -> CheckFailed:

@@ -1,6 +1,8 @@
 """Calls: which there are, what was said and heard, and a hand in those that are live."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
@@ -80,15 +82,13 @@ def call_routes(scope: Scope) -> APIRouter:
 _HANGUP = Hangup()
 
 
-class _known:
-    """Answers 404 when the archive does not know the call, or has no audio of it."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, NoSuchCall | NoAudio):
-            raise refused(404, str(error)) from error
+@contextmanager
+def _known() -> Iterator[None]:
+    """404 when the archive does not know the call, or has no audio of it."""
+    try:
+        yield
+    except (NoSuchCall, NoAudio) as error:
+        raise refused(404, str(error)) from None
 
 
 def _live(tenant: Tenant, call_id: str) -> Session:

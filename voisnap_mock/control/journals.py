@@ -45,7 +45,17 @@ def journal_routes(scope: Scope) -> APIRouter:
         """The entries that all conditions take; with `follow`, also those to come."""
         if last_event_id is not None:
             since = last_event_id
-        wanted = JournalFilter(call, kind, target, text, since, begin, end, limit, last)
+        wanted = JournalFilter(
+            call=call,
+            kind=kind,
+            target=target,
+            text=text,
+            since=since,
+            begin=begin,
+            end=end,
+            limit=limit,
+            last=last,
+        )
         if not follow_on:
             return await entries_answer(lambda: tenant.journal.entries(wanted))
         if tenant.journal.subscribers >= _MOST_FOLLOWERS:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Any, Protocol
 
@@ -132,18 +133,13 @@ def _read(landlord: Landlord, text: str | bytes, *, source: str, member: str) ->
         raise told(member, error) from None
 
 
-class _servable:
-    """Answers 422 when agents cannot be served here."""
-
-    def __init__(self, member: str) -> None:
-        self._member = member
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ConfigError):
-            raise invalid(self._member, *str(error).splitlines()) from error
+@contextmanager
+def _servable(member: str) -> Iterator[None]:
+    """422 when agents cannot be served here."""
+    try:
+        yield
+    except ConfigError as error:
+        raise invalid(member, *str(error).splitlines()) from None
 
 
 def _limits(landlord: Landlord, limits: dict[str, Any]) -> Limits:
