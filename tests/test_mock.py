@@ -323,7 +323,8 @@ def test_what_never_comes_fails_with_the_story_of_the_call(mock: Mock) -> None:
             call.wait_for("TranscriptionOf", text="order number")
         text = str(failure.value)
         assert "TranscriptionOf with 'order number' did not come within 0.3 s of real time" in text
-        assert "of TranscriptionOf there was: 'Good morning, what can I do for you?'" in text
+        assert "nearest is agent.transcript TranscriptionOf at" in text
+        assert 'whose text is "Good morning, what can I do for you?"' in text
         assert "agent     Good morning, what can I do for you?" in text
     with pytest.raises(ExpectationFailed, match=r"Error did not come before the call was over \(user_ended\)"):
         call.wait_for("Error")

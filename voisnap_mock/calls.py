@@ -25,6 +25,7 @@ from voisnap_mock.engine.runner import Session
 from voisnap_mock.errors import ExpectationFailed, MisuseError
 from voisnap_mock.journal import Journal, JournalEntry, JournalFilter
 from voisnap_mock.story import Moment, story, timeline
+from voisnap_mock.verifying import Expected, nearest_to
 
 Result = TypeVar("Result")
 
@@ -156,15 +157,15 @@ class ObservedCall:
                 session = self.session
                 if session is None:
                     raise self.failed(
-                        f"{named} did not come before the call was over ({self.reason}){self._near(what)}"
+                        f"{named} did not come before the call was over ({self.reason}){self._near(what, text)}"
                     )
                 if session.t >= until:
-                    raise self.failed(f"{named} did not come within {timeout:g} s of call time{self._near(what)}")
+                    raise self.failed(f"{named} did not come within {timeout:g} s of call time{self._near(what, text)}")
                 session.hurry(QUIET)
                 if not await look_again():
                     raise self.failed(
                         f"{named} did not come within {self.book.patience:g} s of real time; "
-                        f"call time is {session.t:.3f} s{self._near(what)}"
+                        f"call time is {session.t:.3f} s{self._near(what, text)}"
                     )
 
     async def come_to_rest(self) -> None:
@@ -193,16 +194,14 @@ class ObservedCall:
         session = self.session
         return 0.0 if session is None else session.t
 
-    def _near(self, what: str) -> str:
-        """What of that name there was, with other words or earlier."""
-        texts = [
-            str(entry.details.get("text", entry.kind))
-            for entry in self.entries
-            if _fits(entry, what, text=None, partial=False)
-        ]
-        return (
-            f"; of {what} there was: {', '.join(map(repr, texts[-5:]))}" if texts else f"; there was no {what} at all"
-        )
+    def _near(self, what: str, text: str | None) -> str:
+        """What came nearest, and why it is not the one."""
+        wanted = Expected(kind=what, text=text) if "." in what else Expected(target=what, text=text)
+        whole = [entry for entry in self.entries if entry.details.get("is_final", True)]
+        if not any(_fits(entry, what, text=None, partial=False) for entry in whole):
+            return f"; there was no {what} at all"
+        _, why = nearest_to(wanted, whole, sum(entry.seq <= self._seen for entry in whole))
+        return f"; {why}"
 
 
 class DoorJournal:

@@ -122,7 +122,7 @@ def _missing(
     if times:
         last = entries[place.found[-1]]
         return Failure(place.index, f"{place.name} {came}{after}{often}; the last time was {_shown(last)}", last)
-    nearest, why = _nearest(place.wanted, entries, place.begin)
+    nearest, why = nearest_to(place.wanted, entries, place.begin)
     return Failure(place.index, f"{place.name} {came}{after}{often}; {why}", nearest)
 
 
@@ -164,7 +164,7 @@ def _too_late(
     return Failure(place.index, text, last)
 
 
-def _nearest(wanted: Expected, entries: Sequence[JournalEntry], begin: int) -> tuple[JournalEntry | None, str]:
+def nearest_to(wanted: Expected, entries: Sequence[JournalEntry], begin: int) -> tuple[JournalEntry | None, str]:
     """The entry that is most like what was wanted, and what keeps it from being it."""
     earlier = wanted.among(entries[:begin])
     if earlier:
