@@ -211,10 +211,11 @@ class RecordingOutlet:
 
 
 class FakePeer:
-    """A peer without a network: answers every offer, keeps what it is given; a test plays the far end by `listener`."""
+    """A peer without a network: keeps what it is given; a test plays the far end by `listener`."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, *, answers: bool = True) -> None:
         self.listener = listener
+        self._answers = answers
         self.offers: list[Offer] = []
         self.candidates: list[IceCandidate] = []
         self.played: list[bytes] = []
@@ -223,6 +224,8 @@ class FakePeer:
 
     async def answer(self, offer: Offer) -> Answer:
         self.offers.append(offer)
+        if not self._answers:
+            await asyncio.get_running_loop().create_future()
         return Answer("v=0\r\n", (), offer.codecs[0])
 
     async def add_candidate(self, candidate: IceCandidate) -> None:
@@ -239,13 +242,14 @@ class FakePeer:
 
 
 class FakePeers:
-    """Makes them, and keeps them in `made`."""
+    """Makes them, and keeps them in `made`; with `answers` off they ponder over an offer for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, answers: bool = True) -> None:
+        self._answers = answers
         self.made: list[FakePeer] = []
 
     def __call__(
         self, listener: Listener, clock: Clock, *, hosts: Sequence[str] = (), announced: Sequence[str] = ()
     ) -> FakePeer:
-        self.made.append(FakePeer(listener))
+        self.made.append(FakePeer(listener, answers=self._answers))
         return self.made[-1]

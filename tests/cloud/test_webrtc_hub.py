@@ -466,6 +466,7 @@ async def test_of_ten_thousand_candidates_the_first_hundred_count(make_server: S
             "name no section of the offer",
         ),
         ({"candidate": "candidate:1 1 udp 1 127.0.0.1 5000 typ host", "sdpMLineIndex": 5}, "name no section of the"),
+        ({"candidate": "candidate:1 1 udp 1 127.0.0.1 5000 typ host", "sdpMLineIndex": -1}, "name no section of the"),
         ({"candidate": 7, "sdpMid": "0"}, "expected"),
     ],
 )
@@ -480,6 +481,17 @@ async def test_a_bad_candidate_is_an_error_of_its_invocation(
             await caller.invoke("SendIceCandidateAsync", candidate)
         assert says in str(refused.value)
         assert peer.candidates == []
+
+
+async def test_a_client_that_goes_while_its_offer_is_answered_leaves_nothing_behind(make_server: ServerFactory) -> None:
+    peers = FakePeers(answers=False)
+    server = await make_server(load_peers=lambda: peers)
+    async with await WebRtcCaller.to(server, "agt_desk") as caller:
+        await caller.wait_for("SessionStarted")
+        await caller.client.send("SendOfferAsync", {"sdp": OFFER, "type": "offer"})
+        await journaled(server.app.tenants.default.journal, kind="method", target="SendOfferAsync")
+    (peer,) = peers.made
+    await asyncio.wait_for(peer.closed.wait(), PATIENCE)
 
 
 async def test_an_offer_after_the_end_is_answered_and_ignored(make_server: ServerFactory) -> None:

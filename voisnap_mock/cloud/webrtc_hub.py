@@ -93,19 +93,20 @@ class WebRtcCall(HubOutlet):
         Raises:
             SdpRefused: it cannot be answered; the client may send another one.
         """
-        peer = self._peer or self._new_peer(self)
+        is_first = self._peer is None
+        # Ours from the beginning: should the client go while this is answered, the peer is closed with the call.
+        peer = self._peer = self._peer or self._new_peer(self)
         try:
             answer = await peer.answer(offer)
         except SdpRefused:
-            if peer is not self._peer:
+            if is_first:
+                self._peer = None
                 await peer.close()
             raise
-        if self.session is None or self.session.is_over:
-            # The call ended meanwhile.
-            await peer.close()
-            return answer
         if self._peer is None:
-            self._peer = peer
+            # The call ended meanwhile.
+            return answer
+        if is_first:
             self._expect(
                 CONNECT_PATIENCE, f"the line did not open within {CONNECT_PATIENCE:g} s of the offer; {_NO_WAY}"
             )
@@ -140,7 +141,7 @@ class WebRtcCall(HubOutlet):
     def _knows_section(self, candidate: IceCandidate) -> bool:
         if candidate.mid is not None:
             return candidate.mid in self._mids
-        return candidate.line is not None and candidate.line < len(self._mids)
+        return candidate.line is not None and 0 <= candidate.line < len(self._mids)
 
     # --- what the session says ----------------------------------------------------------------------------------
 
