@@ -55,6 +55,7 @@ _CREDENTIAL_TEXT = re.compile(
 _ENTRY_BYTES = 200
 _PLAIN = frozenset({int, float, bool, type(None)})
 _PLAIN_BYTES = 24
+_TEXT_BYTES = 50
 _TEXTS = ("text", "message")
 _SUBSCRIBER_LIMIT = 10_000
 
@@ -167,16 +168,20 @@ class Journal:
     ) -> JournalEntry:
         """Write one entry, credentials removed, and wake those who follow."""
         size = _ENTRY_BYTES
-        kept: dict[str, Any] = {}
+        # The details are this call's own: what must not be kept is replaced where it is.
         for name, value in details.items():
-            if type(value) in _PLAIN and not is_credential(name):
-                kept[name] = value
+            if type(value) is str and not is_credential(name):
+                text = redact(value)
+                size += _TEXT_BYTES + len(text)
+                if text is not value:
+                    details[name] = text
+            elif type(value) in _PLAIN and not is_credential(name):
                 size += _PLAIN_BYTES
             else:
-                kept[name], used = _redacted(name, value)
+                details[name], used = _redacted(name, value)
                 size += used
         self._last_seq += 1
-        entry = JournalEntry(self._last_seq, self._clock.wall(), kind, tenant_id, call_id, t, kept)
+        entry = JournalEntry(self._last_seq, self._clock.wall(), kind, tenant_id, call_id, t, details)
         self._entries.append(entry)
         self._sizes.append(size)
         self._bytes += size
@@ -374,7 +379,7 @@ def _redacted(name: str, value: Any) -> tuple[Any, int]:
         case str():
             # `str()` also turns members of a StrEnum into what JSON shows.
             text = redact(str(value))
-            return text, 50 + len(text)
+            return text, _TEXT_BYTES + len(text)
         case None | int() | float():
             return value, _PLAIN_BYTES
         case bytes():
@@ -384,7 +389,7 @@ def _redacted(name: str, value: Any) -> tuple[Any, int]:
             mapping = {}
             for key, inner in value.items():
                 mapping[str(key)], used = _redacted(str(key), inner)
-                size += used + 50
+                size += used + _TEXT_BYTES
             return mapping, size
         case list() | tuple():
             size = 56
@@ -396,4 +401,4 @@ def _redacted(name: str, value: Any) -> tuple[Any, int]:
             return items, size
         case _:
             text = redact(str(value))
-            return text, 50 + len(text)
+            return text, _TEXT_BYTES + len(text)
