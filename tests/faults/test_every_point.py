@@ -324,8 +324,8 @@ def _(visit: Visit, visitor: Visitor) -> None:
 def _(visit: Visit, visitor: Visitor) -> None:
     """The first call waits for the next one, which its caller only makes when it has given up."""
     assert visitor.answers[0] == ("SendMessageAsync", "no answer")
-    methods = [entry.details["target"] for entry in visit.entries("method")]
-    assert methods[0] == "SendMessageAsync"
+    calls = [entry.details["target"] for entry in visit.entries("method")]
+    assert calls[:2] == ["TypingAsync", "SendMessageAsync"]
     assert visit.entries("caller.message")[0].details["text"] == "one"
 
 
@@ -476,31 +476,41 @@ CANDIDATE = {"candidate": "candidate:1 1 udp 2130706431 127.0.0.1 9 typ host", "
 
 
 @pytest.fixture(scope="module")
-def offer() -> dict[str, str]:
-    """The offer of a browser that will never be reached."""
+def offer(server: MockServer) -> dict[str, str]:
+    """The offer of a browser that will never be reached. The server has answered it before, and loaded all it needs."""
     from aiortc import RTCConfiguration, RTCPeerConnection
 
-    async def make() -> str:
+    async def make() -> dict[str, str]:
         peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         peer.addTransceiver("audio")
         await peer.setLocalDescription(await peer.createOffer())
-        sdp: str = peer.localDescription.sdp
+        offer = {"sdp": peer.localDescription.sdp, "type": "offer"}
         await peer.close()
-        return sdp
+        visit = Visit.to(server)
+        visitor = await connected(visit)
+        await visitor.call("SendOfferAsync", offer, patience=20)
+        await visit.leave()
+        return offer
 
-    return {"sdp": asyncio.run(make()), "type": "offer"}
+    return asyncio.run(make())
 
 
-async def dial(visit: Visit, offer: dict[str, str]) -> Visitor:
-    """Offer, take the answer with its candidates, send a candidate, hang up."""
-    async with httpx.AsyncClient(base_url=visit.server.base_url, trust_env=False) as http:
+async def connected(visit: Visit) -> Visitor:
+    async with httpx.AsyncClient(base_url=visit.server.base_url, trust_env=False, timeout=20) as http:
         answer = await http.post(
             "/api/v1/webrtc/sessions",
             json={"agentId": "agt_voice"},
             headers={"Authorization": f"Bearer {visit.token}"},
         )
     visitor = visit.visitor("webrtc", sessionToken=answer.json()["sessionToken"])
-    if await visitor.start():
+    await visitor.start()
+    return visitor
+
+
+async def dial(visit: Visit, offer: dict[str, str]) -> Visitor:
+    """Offer, take the answer with its candidates, send a candidate, hang up."""
+    visitor = await connected(visit)
+    if visitor.refused is None:
         await visitor.call("SendOfferAsync", offer)
         await visitor.sees("SdpAnswerReceived")
         await visitor.sees("IceCandidateReceived")

@@ -29,9 +29,18 @@ PLACES = {"STT_PROVIDER_TIMEOUT": "stt", "LLM_PROVIDER_ERROR": "llm", "RECONNECT
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[MockServer]:
-    file = parse_agents(AGENTS, source="test agents")
-    with MockServer(file, settings=Settings(port=0, idle_grace=0.005), clock="virtual") as server:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockServer]:
+    """It has a file of agents with a copy of the desk for each code, and one of faults with a rule for each copy."""
+    folder = tmp_path_factory.mktemp("files")
+    one = AGENTS.removeprefix("\nagents:\n")
+    copies = "".join(one.replace("agt_desk", f"agt_for_{code}") for code in CODES)
+    (folder / "agents.yaml").write_text(f"agents:\n{one}{copies}")
+    rules = [{"id": code, **rule_of(code), "when": {"agent": f"agt_for_{code}"}} for code in CODES]
+    (folder / "faults.json").write_text(json.dumps([{**rule, "per": "session"} for rule in rules]))
+    settings = Settings(
+        port=0, idle_grace=0.005, agents=folder / "agents.yaml", faults=folder / "faults.json", clock="virtual"
+    )
+    with MockServer(settings=settings) as server:
         assert httpx.get(f"{server.base_url}/livez", trust_env=False, timeout=10).status_code == 200
         yield server
 
@@ -60,6 +69,22 @@ async def by_file(visit: Visit, rule: dict[str, Any]) -> tuple[Visit, dict[str, 
     return Visit.to(visit.server, parse_agents(text, source="test agents")), {}
 
 
+async def by_a_file_of_faults(visit: Visit, rule: dict[str, Any]) -> tuple[Visit, dict[str, Any]]:
+    """`--faults FILE`"""
+    return visit, {"agent": f"agt_for_{rule['do']['error']}"}
+
+
+async def by_the_control_api(visit: Visit, rule: dict[str, Any]) -> tuple[Visit, dict[str, Any]]:
+    async with httpx.AsyncClient(base_url=visit.server.base_url, trust_env=False) as http:
+        answer = await http.post("/__voisnap/faults", json=rule, headers={"X-Voisnap-Tenant": visit.tenant.id})
+    assert answer.status_code == 201, answer.text
+    return visit, {}
+
+
+async def by_the_choice_of_a_magic_agent(visit: Visit, rule: dict[str, Any]) -> tuple[Visit, dict[str, Any]]:
+    return visit, {"agent": f"agt_mock_{rule['do']['error'].lower()}"}
+
+
 async def by_header(visit: Visit, rule: dict[str, Any]) -> tuple[Visit, dict[str, Any]]:
     return visit, {"options": {"headers": {"X-Voisnap-Mock": json.dumps(rule)}}}
 
@@ -73,7 +98,16 @@ async def by_metadata(visit: Visit, rule: dict[str, Any]) -> tuple[Visit, dict[s
     return visit, {"metadata": json.dumps({"userId": "ada", "$mock": rule})}
 
 
-WAYS: list[Callable[..., Any]] = [by_arming, by_file, by_header, by_header_at_negotiate_only, by_metadata]
+WAYS: list[Callable[..., Any]] = [
+    by_arming,
+    by_file,
+    by_a_file_of_faults,
+    by_the_control_api,
+    by_the_choice_of_a_magic_agent,
+    by_header,
+    by_header_at_negotiate_only,
+    by_metadata,
+]
 
 
 async def connect(visit: Visit, hub: str, brought: dict[str, Any], **query: str) -> Visitor:
@@ -93,22 +127,23 @@ async def connect(visit: Visit, hub: str, brought: dict[str, Any], **query: str)
 @pytest.mark.parametrize("code", CODES)
 async def test_each_code_by_each_way(visit: Visit, code: str, way: Callable[..., Any]) -> None:
     visit, brought = await way(visit, rule_of(code))
+    agent = brought.pop("agent", "agt_desk")
     match PLACES.get(code):
         case "stt":
-            visitor = await connect(visit, "voice", brought, agentId="agt_desk")
+            visitor = await connect(visit, "voice", brought, agentId=agent)
             await visitor.sees("TranscriptionOf", isFinal=True)
             await visitor.send_audio(LOUD + bytes(32_000))
         case "llm":
-            visitor = await connect(visit, "chat", brought, agentId="agt_desk")
+            visitor = await connect(visit, "chat", brought, agentId=agent)
             await visitor.sees("MessageReceived", isFinal=True)
             await visitor.call("SendMessageAsync", {"content": "hello"})
         case "reconnect":
-            first = await connect(visit, "chat", brought, agentId="agt_desk")
+            first = await connect(visit, "chat", brought, agentId=agent)
             assert await first.sees("MessageReceived", isFinal=True)
             await first.client.stop()
             visitor = await connect(visit, "chat", brought, sessionId=first.of("SessionStarted")[0]["sessionId"])
         case _:
-            visitor = await connect(visit, "voice", brought, agentId="agt_desk")
+            visitor = await connect(visit, "voice", brought, agentId=agent)
     assert await visitor.sees("Error", code=code, recoverable=CODES[code])
     if not CODES[code]:
         assert await visitor.outcome() == "ended"
@@ -269,3 +304,20 @@ async def test_pings_that_do_not_come_are_missed(visit: Visit) -> None:
     visit.arm({"at": "event.SessionStarted", "do": {"frames": "late_ping"}})
     visitor = await connect(visit, "chat", {}, agentId="agt_desk")
     assert await visitor.outcome() == "silent"
+
+
+@pytest.mark.parametrize("status", [429, 503, 599])
+async def test_an_upgrade_without_negotiate_is_answered_too(visit: Visit, status: int) -> None:
+    visit.arm({"at": "negotiate", "do": {"http": status}})
+    visitor = await connect(visit, "voice", {"options": {"skip_negotiation": True}}, agentId="agt_desk")
+    assert getattr(visitor.refused, "status", None) == status
+    assert b"the fault" in getattr(visitor.refused, "body", b"")
+
+
+@pytest.mark.parametrize("at", ["handshake", "event.SessionStarted", "method.TypingAsync", "ice", "stt", "negotiate"])
+async def test_a_connection_that_no_rule_can_concern_has_nothing_in_its_way(visit: Visit, at: str) -> None:
+    visit.arm({"at": at, "do": {"slow": "1ms"}})
+    await connect(visit, "chat", {}, agentId="agt_desk")
+    lives = visit.server.app.endpoints[1]._live.values()
+    (live,) = [live for live in lives if live.context.user.admission.tenant is visit.tenant]  # type: ignore[attr-defined]
+    assert live.is_tapped is (at not in ("stt", "negotiate"))

@@ -103,9 +103,9 @@ class Visitor:
                     await self._changed.wait()
         return has_come()
 
-    async def call(self, method: str, *arguments: object) -> None:
+    async def call(self, method: str, *arguments: object, patience: float = PATIENCE) -> None:
         try:
-            await asyncio.wait_for(self.client.invoke(method, *arguments), PATIENCE)
+            await asyncio.wait_for(self.client.invoke(method, *arguments), patience)
             outcome = "ok"
         except TimeoutError:
             outcome = "no answer"

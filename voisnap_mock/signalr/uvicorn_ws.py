@@ -56,6 +56,7 @@ _MIDDLE_HEAD: Final = struct.Struct("!BBH").pack
 _LONG_HEAD: Final = struct.Struct("!BBQ").pack
 _Utf8: Final = codecs.getincrementaldecoder("utf-8")
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KNOWN_STATUSES: Final = frozenset(HTTPStatus)
 _NO_UPGRADE: Final = HttpAnswer(
     400, b"This is no WebSocket upgrade of version 13.", headers={"Sec-WebSocket-Version": "13"}
 )
@@ -470,7 +471,8 @@ class HubSocket(asyncio.Protocol):
             "Content-Type": answer.content_type,
             **answer.headers,
         }
-        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+        phrase = HTTPStatus(answer.status).phrase if answer.status in _KNOWN_STATUSES else ""
+        lines = [f"HTTP/1.1 {answer.status} {phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body)
         self._transport.close()
