@@ -557,8 +557,8 @@ def _(visit: Visit, visitor: Visitor) -> None:
     """The client's comes after its next call, which is the end; ours come after each other."""
     assert visitor.of("IceCandidateReceived")
     assert ("SendIceCandidateAsync", "no answer") in visitor.answers
-    called = [entry.details["target"] for entry in visit.entries("method")]
-    assert called == ["SendOfferAsync", "EndSessionAsync", "SendIceCandidateAsync"]
+    calls = [entry.details["target"] for entry in visit.entries("method")]
+    assert calls[:2] == ["SendOfferAsync", "EndSessionAsync"]
 
 
 @expect("ice", "frames: duplicate")

@@ -262,6 +262,24 @@ async def test_rules_of_a_connection_go_with_its_session_to_the_next_connection(
     assert visit.fired() == ["event.MessageReceived"]
 
 
+async def test_a_connection_that_resumes_may_bring_rules_and_need_not_bring_them_again(visit: Visit) -> None:
+    first = await connect(visit, "chat", {}, agentId="agt_desk")
+    await first.sees("MessageReceived", isFinal=True)
+    await first.client.stop()
+    session = first.of("SessionStarted")[0]["sessionId"]
+    rules = [
+        {"at": "reconnect", "do": {"error": "RECONNECT_FAILED"}, "times": 1},
+        {"at": "event.MessageReceived", "do": {"replace": "other"}},
+    ]
+    refused = await connect(visit, "chat", {"metadata": json.dumps({"$mock": rules})}, sessionId=session)
+    assert await refused.sees("Error", code="RECONNECT_FAILED")
+    again = await connect(visit, "chat", {}, sessionId=session)
+    assert await again.sees("Reconnected")
+    await again.call("SendMessageAsync", {"content": "hello"})
+    await again.sees("MessageReceived")
+    assert set(again.of("MessageReceived")) == {"other"}
+
+
 # --- Connections under way ----------------------------------------------------------------------------------------
 
 

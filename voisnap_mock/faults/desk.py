@@ -173,6 +173,10 @@ class FaultDesk:
         self._note_armed(tenant_id, [report.rule for report in report_of(scope)])
         return scope
 
+    def scope_of(self, tenant_id: str, session_id: str) -> Scope | None:
+        """The rules of one session."""
+        return self._known(tenant_id).scopes.get(session_id)
+
     def close_scope(self, tenant_id: str, scope: Scope) -> None:
         """What the rules were for is over, and has had no session: note what became of them."""
         for report in report_of(scope):

@@ -28,6 +28,8 @@ class FaultGate:
         assert visit.admission is not None
         tenant = visit.admission.tenant
         resumed = None if visit.session_id is None else tenant.sessions.get(visit.session_id)
+        if resumed is not None and self._desk.scope_of(tenant.id, resumed.id) is None:
+            self.opened(connection, resumed)
         verdicts = self._desk.decide(
             tenant.id,
             "connect" if visit.session_id is None else "reconnect",

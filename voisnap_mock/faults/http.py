@@ -79,9 +79,10 @@ class FaultyDoor:
         if visit.admission is None:
             return visit
         tenant = visit.admission.tenant
-        begins = request.path.rstrip("/").endswith("/negotiate") or request.query.get("id") is None
-        if not begins and request.method != "GET":
+        negotiates = request.path.rstrip("/").endswith("/negotiate")
+        if not negotiates and request.method != "GET":
             return visit
+        begins = negotiates or request.query.get("id") is None
         try:
             visit = self._own.of_visit(visit, tenant, request.headers.get(HEADER))
         except RequestRefused as refused:

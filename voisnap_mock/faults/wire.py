@@ -85,11 +85,13 @@ class Wires:
         visit = visit_of(connection)
         if visit is None:
             return
-        own = next((own for user in (connection.negotiated, visit) if (own := own_rules(user)) is not None), None)
-        if own is not None:
-            if own.scope is None:
-                own.scope = self._desk.scope(_tenant_of(connection).id, own.faults)
-            connection.items[_SCOPE] = own.scope
+        tenant_id = _tenant_of(connection).id
+        # The rules of a session stay with it, however often its connection is made anew.
+        scope = None if visit.session_id is None else self._desk.scope_of(tenant_id, visit.session_id)
+        own = own_rules(connection.negotiated) or own_rules(visit)
+        if scope is None and own is not None:
+            scope = own.scope = own.scope or self._desk.scope(tenant_id, own.faults)
+        connection.items[_SCOPE] = scope
         if not self._tap(connection):
             self._untapped.add(connection)
 
