@@ -64,8 +64,8 @@ class Program:
         self._errors: list[str] = []
         self._queue: queue.Queue[str | None] = queue.Queue()
         self._readers = [
-            threading.Thread(target=self._read_output),
-            threading.Thread(target=self._read_errors),
+            threading.Thread(target=self._read_output, daemon=True),
+            threading.Thread(target=self._read_errors, daemon=True),
         ]
         for reader in self._readers:
             reader.start()
