@@ -45,7 +45,7 @@ def _loaded() -> None:
             with each as party:
                 party.heard()
         mock.say("I want a refund")
-        importlib.import_module("voisnap_mock.awaited")
+        importlib.import_module("voisnap_mock.testing.awaited")
 
 
 @pytest.fixture

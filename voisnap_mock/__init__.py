@@ -27,9 +27,9 @@ if TYPE_CHECKING:
         VoisnapMockError,
     )
     from voisnap_mock.journal import JournalEntry, JournalFilter
-    from voisnap_mock.mock import CallLeftOpen, Mock
-    from voisnap_mock.mock_calls import AsyncMockCall, MockCall
     from voisnap_mock.server import MockServer
+    from voisnap_mock.testing.mock import CallLeftOpen, Mock
+    from voisnap_mock.testing.mock_calls import AsyncMockCall, MockCall
 
 __version__ = "0.1.0"
 
@@ -61,8 +61,8 @@ __all__ = [
 _HOMES = {
     "AgentsFile": "agents.script",
     "AgentsFileError": "errors",
-    "AsyncMockCall": "mock_calls",
-    "CallLeftOpen": "mock",
+    "AsyncMockCall": "testing.mock_calls",
+    "CallLeftOpen": "testing.mock",
     "ConfigError": "errors",
     "ExpectationFailed": "errors",
     "FaultsError": "errors",
@@ -70,8 +70,8 @@ _HOMES = {
     "JournalFilter": "journal",
     "ManualClock": "clock",
     "MisuseError": "errors",
-    "Mock": "mock",
-    "MockCall": "mock_calls",
+    "Mock": "testing.mock",
+    "MockCall": "testing.mock_calls",
     "MockServer": "server",
     "ModelError": "errors",
     "PortTaken": "errors",

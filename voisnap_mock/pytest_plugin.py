@@ -20,8 +20,8 @@ import pytest
 if TYPE_CHECKING:
     from voisnap_mock.config import CallClock
     from voisnap_mock.coverage import Coverage
-    from voisnap_mock.mock import Agents, Faults, Mock, Terms
     from voisnap_mock.server import MockServer
+    from voisnap_mock.testing.mock import Agents, Faults, Mock, Terms
 
 _MARKER_KEYS = ("agents", "faults", "seed", "clock")
 _WORKER_KEY = "voisnap_coverage"
@@ -195,8 +195,8 @@ def _mock(
 
 
 def _terms(request: pytest.FixtureRequest, config: pytest.Config) -> Terms:
-    from voisnap_mock.golden import GoldenFiles, is_ci
-    from voisnap_mock.mock import PATIENCE, Terms
+    from voisnap_mock.testing.golden import GoldenFiles, is_ci
+    from voisnap_mock.testing.mock import PATIENCE, Terms
 
     folder = Path(request.path).parent
     return Terms(

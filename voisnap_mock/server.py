@@ -30,10 +30,10 @@ from voisnap_mock.errors import ConfigError, MisuseError, PortTaken
 from voisnap_mock.signalr.uvicorn_ws import HubSocket, websocket_class
 
 if TYPE_CHECKING:
-    from voisnap_mock.awaited import AwaitedHandset, AwaitedKeyboard
-    from voisnap_mock.handset import Handset
-    from voisnap_mock.keyboard import Keyboard
-    from voisnap_mock.mock import Agents, Faults, Mock, Terms
+    from voisnap_mock.testing.awaited import AwaitedHandset, AwaitedKeyboard
+    from voisnap_mock.testing.handset import Handset
+    from voisnap_mock.testing.keyboard import Keyboard
+    from voisnap_mock.testing.mock import Agents, Faults, Mock, Terms
 
 Result = TypeVar("Result")
 
@@ -248,7 +248,7 @@ class MockServer:
         Raises:
             CallRefused: on entering, when the agent does not take the call.
         """
-        from voisnap_mock.handset import AsyncHandset, Handset
+        from voisnap_mock.testing.handset import AsyncHandset, Handset
 
         handset = AsyncHandset(self.app, self.base_url, agent_id, metadata=metadata, voice=voice, tenant=tenant)
         return Handset(self, handset)
@@ -262,8 +262,8 @@ class MockServer:
         tenant: str = DEFAULT_TENANT,
     ) -> AwaitedHandset:
         """The same for async programs, in an event loop of their own."""
-        from voisnap_mock.awaited import AwaitedHandset
-        from voisnap_mock.handset import AsyncHandset
+        from voisnap_mock.testing.awaited import AwaitedHandset
+        from voisnap_mock.testing.handset import AsyncHandset
 
         handset = AsyncHandset(self.app, self.base_url, agent_id, metadata=metadata, voice=voice, tenant=tenant)
         return AwaitedHandset(self, handset)
@@ -282,7 +282,7 @@ class MockServer:
         Raises:
             CallRefused: on entering, when the agent does not take the chat.
         """
-        from voisnap_mock.keyboard import AsyncKeyboard, Keyboard
+        from voisnap_mock.testing.keyboard import AsyncKeyboard, Keyboard
 
         keyboard = AsyncKeyboard(
             self.app,
@@ -305,8 +305,8 @@ class MockServer:
         tenant: str = DEFAULT_TENANT,
     ) -> AwaitedKeyboard:
         """The same for async programs, in an event loop of their own."""
-        from voisnap_mock.awaited import AwaitedKeyboard
-        from voisnap_mock.keyboard import AsyncKeyboard
+        from voisnap_mock.testing.awaited import AwaitedKeyboard
+        from voisnap_mock.testing.keyboard import AsyncKeyboard
 
         keyboard = AsyncKeyboard(
             self.app,
@@ -336,7 +336,7 @@ class MockServer:
             seed, clock: its own; None is the server's.
             terms: what the test goes by; by default, names of files are relative to the working directory.
         """
-        from voisnap_mock.mock import Mock, Terms
+        from voisnap_mock.testing.mock import Mock, Terms
 
         return Mock(self, agents, faults=faults, seed=seed, clock=clock, terms=terms or Terms())
 

@@ -16,10 +16,10 @@ from voisnap_mock.errors import ConfigError, FaultsError
 from voisnap_mock.faults import magic
 from voisnap_mock.faults.reading import read_faults
 from voisnap_mock.faults.rules import CODES
-from voisnap_mock.handset import Handset, NothingHeard
 from voisnap_mock.journal import JournalEntry
-from voisnap_mock.keyboard import Keyboard
 from voisnap_mock.server import MockServer
+from voisnap_mock.testing.handset import Handset, NothingHeard
+from voisnap_mock.testing.keyboard import Keyboard
 
 AGENTS = """\
 agents: {agt_a: {greeting: Hi, voice: {engine: tone}}}

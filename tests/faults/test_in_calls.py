@@ -6,9 +6,9 @@ import pytest
 
 from voisnap_mock.config import parse_agents
 from voisnap_mock.engine.call import Call
-from voisnap_mock.handset import NothingHeard
 from voisnap_mock.journal import JournalEntry
 from voisnap_mock.server import MockServer
+from voisnap_mock.testing.handset import NothingHeard
 
 AGENTS = """
 seed: 3

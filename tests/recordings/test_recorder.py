@@ -26,9 +26,9 @@ from voisnap_mock.cli.service import Login, access_token
 from voisnap_mock.clock import SystemClock
 from voisnap_mock.config import CallClock, Settings
 from voisnap_mock.errors import ConfigError
-from voisnap_mock.handset import Handset
 from voisnap_mock.journal import JournalFilter
 from voisnap_mock.server import MockServer
+from voisnap_mock.testing.handset import Handset
 
 AGENTS = """
 version: 1

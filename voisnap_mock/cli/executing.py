@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voisnap_mock.app import App
-from voisnap_mock.checks import problems_in
 from voisnap_mock.cli.console import open_console, print_error
 from voisnap_mock.cli.failures import INTERRUPTED
 from voisnap_mock.cli.run_report import Format, RunReport, TenantReport, write_report
@@ -27,6 +26,7 @@ from voisnap_mock.config import ENVIRONMENT_PREFIX, client_variables, load_setti
 from voisnap_mock.errors import ConfigError, PortTaken
 from voisnap_mock.lint import lint_of
 from voisnap_mock.server import Server, run_server, stop_signals
+from voisnap_mock.testing.checks import problems_in
 
 NOT_READY = 110
 BAD_CONFIGURATION = 111

@@ -10,12 +10,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from voisnap_mock.checks import never_fired
 from voisnap_mock.cli.covering import write_coverage
 from voisnap_mock.coverage import Coverage, added_up
 from voisnap_mock.faults.plan import RuleReport
 from voisnap_mock.faults.writing import write_rule
 from voisnap_mock.lint import LintNote
+from voisnap_mock.testing.checks import never_fired
 
 
 class Format(StrEnum):

@@ -24,7 +24,7 @@ from voisnap_mock.engine.events import AudioArrived, DigitPressed, HangupRequest
 from voisnap_mock.engine.runner import Session
 from voisnap_mock.errors import ExpectationFailed, MisuseError
 from voisnap_mock.journal import Journal, JournalEntry, JournalFilter
-from voisnap_mock.story import Moment, story, timeline
+from voisnap_mock.testing.story import Moment, story, timeline
 from voisnap_mock.verifying import Expected, nearest_to
 
 Result = TypeVar("Result")

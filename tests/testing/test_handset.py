@@ -14,9 +14,9 @@ from voisnap_mock.audio.marking import caller_speech
 from voisnap_mock.caller import CallRefused, VoiceCaller
 from voisnap_mock.config import CallClock
 from voisnap_mock.errors import SpeechError
-from voisnap_mock.handset import AsyncHandset, Handset, NothingHeard
 from voisnap_mock.journal import JournalFilter
 from voisnap_mock.server import MockServer
+from voisnap_mock.testing.handset import AsyncHandset, Handset, NothingHeard
 
 AGENTS = """
 version: 1

@@ -15,7 +15,7 @@ import pytest
 from voisnap_mock import CallLeftOpen, ExpectationFailed, MisuseError, MockServer, decode_speech
 from voisnap_mock.audio.frames import read_wav
 from voisnap_mock.errors import AgentsFileError, ClockError, ConfigError, FaultConflict, FaultsError
-from voisnap_mock.mock import Mock, Terms
+from voisnap_mock.testing.mock import Mock, Terms
 
 AGENTS = """
 version: 1

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voisnap_mock.errors import ExpectationFailed
-from voisnap_mock.story import Moment
+from voisnap_mock.testing.story import Moment
 
 # A failed test shows its own lines, not these.
 __tracebackhide__ = True

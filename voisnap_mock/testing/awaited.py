@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from voisnap_mock.caller import Ended
-from voisnap_mock.handset import AsyncHandset, AsyncParty, PartyView
-from voisnap_mock.keyboard import AsyncKeyboard
+from voisnap_mock.testing.handset import AsyncHandset, AsyncParty, PartyView
+from voisnap_mock.testing.keyboard import AsyncKeyboard
 from voisnap_mock.tracks import Recording
 
 Result = TypeVar("Result")

@@ -19,8 +19,8 @@ from voisnap_mock.agents.script import DEFAULT_TENANT
 from voisnap_mock.app import App
 from voisnap_mock.audio.frames import FRAME_SECONDS
 from voisnap_mock.caller import CallerEvent, ChatUser, Connected, Wrote
-from voisnap_mock.handset import AsyncParty, Party
 from voisnap_mock.journal import JournalEntry
+from voisnap_mock.testing.handset import AsyncParty, Party
 
 # Seconds of real time after which a message that the server has sent counts as lost on its way.
 _LOST_AFTER = 1.0

@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from voisnap_mock.audio.frames import WAV_HEADER_BYTES
-from voisnap_mock.calls import CallBook, ObservedCall
 from voisnap_mock.errors import ExpectationFailed, MisuseError
-from voisnap_mock.golden import GoldenFiles, golden_text
-from voisnap_mock.handset import Loop
 from voisnap_mock.journal import JournalEntry
 from voisnap_mock.recordings.call_files import Side
-from voisnap_mock.story import Moment
+from voisnap_mock.testing.calls import CallBook, ObservedCall
+from voisnap_mock.testing.golden import GoldenFiles, golden_text
+from voisnap_mock.testing.handset import Loop
+from voisnap_mock.testing.story import Moment
 
 Result = TypeVar("Result")
 
@@ -179,7 +179,7 @@ class _CallFace:
         return wav[WAV_HEADER_BYTES:]
 
     def assert_golden(self, path: str | Path, *, times: bool = False) -> None:
-        """The call is the one of the golden file; see `voisnap_mock.golden`. `times` compares call times too.
+        """The call is the one of the golden file; see `voisnap_mock.testing.golden`. `times` compares call times too.
 
         Raises:
             ExpectationFailed: with the difference.

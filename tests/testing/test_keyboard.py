@@ -10,10 +10,10 @@ import pytest
 from voisnap_mock.agents.reading import parse_agents
 from voisnap_mock.caller import CallRefused
 from voisnap_mock.config import CallClock
-from voisnap_mock.handset import Handset, NothingHeard
 from voisnap_mock.journal import JournalFilter
-from voisnap_mock.keyboard import Keyboard
 from voisnap_mock.server import MockServer
+from voisnap_mock.testing.handset import Handset, NothingHeard
+from voisnap_mock.testing.keyboard import Keyboard
 
 AGENTS = """
 version: 1

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from voisnap_mock.errors import ExpectationFailed
-from voisnap_mock.golden import GoldenFiles, golden_text, is_ci
 from voisnap_mock.journal import JournalEntry
-from voisnap_mock.story import story, timeline
+from voisnap_mock.testing.golden import GoldenFiles, golden_text, is_ci
+from voisnap_mock.testing.story import story, timeline
 
 
 def entry(kind: str, t: float, **details: object) -> JournalEntry:

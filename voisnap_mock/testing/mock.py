@@ -26,23 +26,23 @@ from urllib.parse import urlsplit
 from voisnap_mock.agents.script import AgentsFile
 from voisnap_mock.agents.shape import duration
 from voisnap_mock.audio.frames import CALLER_RATE, write_wav
-from voisnap_mock.calls import CallBook, DoorJournal, ObservedCall
-from voisnap_mock.checks import never_fired, problems_in
 from voisnap_mock.config import RECORDINGS, AgentsSource, CallClock, client_variables, parse_agents
 from voisnap_mock.errors import ConfigError, ExpectationFailed, MisuseError
-from voisnap_mock.golden import GoldenFiles
 from voisnap_mock.journal import JournalEntry, JournalFilter
-from voisnap_mock.mock_calls import AsyncMockCall, Bench, Calls, ExpectedCall, MockCall
 from voisnap_mock.tenancy import Enrolment, Wishes
+from voisnap_mock.testing.calls import CallBook, DoorJournal, ObservedCall
+from voisnap_mock.testing.checks import never_fired, problems_in
+from voisnap_mock.testing.golden import GoldenFiles
+from voisnap_mock.testing.mock_calls import AsyncMockCall, Bench, Calls, ExpectedCall, MockCall
 
 if TYPE_CHECKING:
-    from voisnap_mock.awaited import AwaitedHandset, AwaitedKeyboard
     from voisnap_mock.cloud.tenants import Tenant
     from voisnap_mock.faults.plan import RuleReport
     from voisnap_mock.faults.rules import FaultRule
-    from voisnap_mock.handset import Handset
-    from voisnap_mock.keyboard import Keyboard
     from voisnap_mock.server import MockServer
+    from voisnap_mock.testing.awaited import AwaitedHandset, AwaitedKeyboard
+    from voisnap_mock.testing.handset import Handset
+    from voisnap_mock.testing.keyboard import Keyboard
 
 Agents = str | Path | Mapping[str, Any]
 """An agents file: its path, its text (of more than one line), or the same as a mapping."""
