@@ -37,7 +37,8 @@ from voisnap_mock.faults.http import FaultyDoor, FaultyRest
 from voisnap_mock.faults.wire import Wires
 from voisnap_mock.ids import IdSource
 from voisnap_mock.journal import redact
-from voisnap_mock.recordings import Recorder, Utterances
+from voisnap_mock.recordings.recorder import Recorder
+from voisnap_mock.recordings.utterances import Utterances
 from voisnap_mock.signalr import HubEndpoint, HubOptions
 from voisnap_mock.signalr.connection import ConnectionLimits
 from voisnap_mock.tenancy import Tenancy

@@ -18,7 +18,8 @@ from voisnap_mock.audio.voices import what_is_wrong_with
 from voisnap_mock.errors import AgentsFileError, ConfigError, Problem
 from voisnap_mock.faults.reading import SECTIONS, faults_of, pushed_events, read_faults, with_faults
 from voisnap_mock.faults.token import is_token
-from voisnap_mock.recordings import Recordings, Utterances
+from voisnap_mock.recordings.prompts import Recordings
+from voisnap_mock.recordings.utterances import Utterances
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8647

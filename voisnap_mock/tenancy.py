@@ -27,7 +27,9 @@ from voisnap_mock.engine.runner.voicing import Synthesizer
 from voisnap_mock.faults.desk import FaultDesk
 from voisnap_mock.ids import IdSource
 from voisnap_mock.journal import Journal
-from voisnap_mock.recordings import CallArchive, Recorder, Recordings
+from voisnap_mock.recordings.archive import CallArchive
+from voisnap_mock.recordings.prompts import Recordings
+from voisnap_mock.recordings.recorder import Recorder
 
 if TYPE_CHECKING:
     from voisnap_mock.audio.endpointing import Endpointer

@@ -29,7 +29,7 @@ from voisnap_mock.clock import SystemClock
 from voisnap_mock.config import Settings
 from voisnap_mock.engine.events import Word
 from voisnap_mock.journal import JournalEntry, JournalFilter
-from voisnap_mock.recordings import Utterances
+from voisnap_mock.recordings.utterances import Utterances
 from voisnap_mock.server import Server
 
 AGENT = """

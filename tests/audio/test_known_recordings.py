@@ -23,7 +23,7 @@ from voisnap_mock.audio.frames import write_wav
 from voisnap_mock.audio.known_recordings import IndexNews, RecordingIndex, RecordingsEar
 from voisnap_mock.clock import ManualClock
 from voisnap_mock.engine.events import Transcript
-from voisnap_mock.recordings import KnownUtterance, Utterances, Version
+from voisnap_mock.recordings.utterances import KnownUtterance, Utterances, Version
 
 TEXTS = (*SENTENCES[:6], "yes please")
 
@@ -120,7 +120,7 @@ def test_without_recordings_nothing_is_heard_and_numpy_is_not_loaded(tmp_path: P
     program = (
         "import sys; from pathlib import Path\n"
         "from voisnap_mock.audio.known_recordings import RecordingIndex, RecordingsEar\n"
-        "from voisnap_mock.clock import SystemClock\nfrom voisnap_mock.recordings import Utterances\n"
+        "from voisnap_mock.clock import SystemClock\nfrom voisnap_mock.recordings.utterances import Utterances\n"
         f"index = RecordingIndex([Utterances(Path({str(tmp_path / 'none')!r}))], clock=SystemClock())\n"
         "index.refresh(); listener = RecordingsEar(index).open(); listener.accept(bytes(32000))\n"
         "assert listener.finish(1.0) is None and listener.partial() is None and index.count == 0\n"

@@ -39,7 +39,8 @@ from voisnap_mock.faults.plan import FaultPlan
 from voisnap_mock.faults.reading import read_faults
 from voisnap_mock.faults.rules import Crossing
 from voisnap_mock.journal import Journal
-from voisnap_mock.recordings import CallArchive, Recorder
+from voisnap_mock.recordings.archive import CallArchive
+from voisnap_mock.recordings.recorder import Recorder
 from voisnap_mock.signalr import HubClient
 
 HERE = Path(__file__).parent

@@ -11,7 +11,7 @@ from processes import ServerProgram, clean_environment, run
 from voisnap_mock.agents.reading import parse_agents
 from voisnap_mock.audio.frames import write_wav
 from voisnap_mock.config import Settings
-from voisnap_mock.recordings import zip_of
+from voisnap_mock.recordings.archive import zip_of
 from voisnap_mock.server import MockServer
 
 AGENTS = """

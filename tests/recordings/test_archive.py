@@ -18,8 +18,7 @@ from voisnap_mock.agents.script import AgentScript
 from voisnap_mock.audio.marking import caller_speech, decode_speech
 from voisnap_mock.clock import ManualClock
 from voisnap_mock.journal import Journal, JournalFilter
-from voisnap_mock.recordings import CallArchive, NoAudio, NoSuchCall, zip_of
-from voisnap_mock.recordings.archive import TappedCall
+from voisnap_mock.recordings.archive import CallArchive, NoAudio, NoSuchCall, TappedCall, zip_of
 from voisnap_mock.server import MockServer
 
 AGENTS = """

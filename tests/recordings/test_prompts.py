@@ -7,7 +7,7 @@ import pytest
 
 from voisnap_mock.audio.frames import seconds, write_wav
 from voisnap_mock.errors import SpeechError
-from voisnap_mock.recordings import Recordings
+from voisnap_mock.recordings.prompts import Recordings
 
 
 def tone(rate: int, duration: float, *, silence: float = 0.0) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from voisnap_mock.audio.frames import wav_header, write_wav
-from voisnap_mock.recordings import zip_of
+from voisnap_mock.recordings.archive import zip_of
 from voisnap_mock.recordings.reading import RecordError, read_record
 
 FACTS = {"id": "conv_1", "agentId": "agt_a", "channel": "voice", "status": "ended", "durationSeconds": 1.0}

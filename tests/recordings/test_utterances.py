@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from voisnap_mock.recordings import KnownUtterance, Utterances
+from voisnap_mock.recordings.utterances import KnownUtterance, Utterances
 
 
 def test_an_utterance_that_is_kept_can_be_read_again(tmp_path: Path) -> None:

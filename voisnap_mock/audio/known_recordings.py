@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from voisnap_mock.audio.spoken_text import spread
 from voisnap_mock.engine.events import Transcript, Word
 from voisnap_mock.errors import SpeechError
-from voisnap_mock.recordings import KnownUtterance, Version
+from voisnap_mock.recordings.utterances import KnownUtterance, Version
 
 if TYPE_CHECKING:
     from voisnap_mock.audio.fingerprint import Fingerprint, KnownRecordings, Match, RecordingMatcher, TooLong, TooShort

@@ -33,7 +33,7 @@ from voisnap_mock.clock import Clock, SystemClock
 from voisnap_mock.config import DEFAULT_AGENTS_FILE, DEFAULT_HOST, DEFAULT_PORT, AgentsSource
 from voisnap_mock.engine.events import Speech, Word
 from voisnap_mock.errors import ConfigError, ModelError, SpeechError
-from voisnap_mock.recordings import Utterances
+from voisnap_mock.recordings.utterances import Utterances
 
 SAMPLE = "I want to speak to a person about my order"
 

@@ -11,7 +11,7 @@ from voisnap_mock.cache import UTTERANCES, VARIABLE, cache_folder
 from voisnap_mock.cli.console import Span, open_console
 from voisnap_mock.cli.failures import CheckFailed
 from voisnap_mock.errors import SpeechError
-from voisnap_mock.recordings import Utterances
+from voisnap_mock.recordings.utterances import Utterances
 
 
 def caller_speech(text: str, *, voice: str, rate: int) -> bytes:

@@ -14,7 +14,7 @@ from voisnap_mock.coverage import Coverage
 from voisnap_mock.engine.runner import ClockMode, SessionTable
 from voisnap_mock.journal import Journal
 from voisnap_mock.lint import LINT
-from voisnap_mock.recordings import CallArchive
+from voisnap_mock.recordings.archive import CallArchive
 
 
 @dataclass(frozen=True, slots=True)
