@@ -162,7 +162,18 @@ def test_options_and_ini_keys_set_the_same(suite: pytest.Pytester) -> None:
     run(suite, source, "--voisnap-clock", "sundial").stdout.fnmatch_lines(
         ["*'sundial' is not a clock, expected one of*"]
     )
-    run(suite, source, "--voisnap-seed", "x").stdout.fnmatch_lines(["*voisnap_seed: 'x' is not a whole number*"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [("seed", "x", "a whole number"), ("fail-under", "much", "a percentage"), ("fail-under", "nan", "a percentage")],
+)
+def test_what_is_no_number_is_wrong_usage_and_no_test_runs(
+    suite: pytest.Pytester, option: str, value: str, expected: str
+) -> None:
+    result = run(suite, "def test_it(): ...", f"--voisnap-{option}", value)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: voisnap_{option.replace('-', '_')}: '{value}' is not {expected}"])
 
 
 def test_unittest_classes_asyncio_and_anyio_tests_use_the_same_fixture(suite: pytest.Pytester) -> None:
@@ -236,6 +247,32 @@ def test_too_little_coverage_fails_the_run(suite: pytest.Pytester) -> None:
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["FAILED: * %, less than --voisnap-fail-under 99"])
     assert run(suite, source, "--voisnap-fail-under", "1").ret == pytest.ExitCode.OK
+
+
+def test_a_coverage_file_that_cannot_be_written_fails_the_run_and_hides_nothing(suite: pytest.Pytester) -> None:
+    result = run(suite, "def test_it(): ...", "--voisnap-coverage-file", "no/such/folder/of.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["FAILED: coverage cannot be written to *of.json: No such file or directory"])
+
+
+def test_a_test_that_is_over_keeps_nothing_in_memory(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+        import gc, weakref
+        import pytest
+
+        mocks = []
+
+        @pytest.mark.parametrize("number", range(3))
+        def test_it(voisnap_mock, number):
+            gc.collect()
+            assert [mock() for mock in mocks] == [None] * number
+            mocks.append(weakref.ref(voisnap_mock))
+        """,
+    )
+    result.assert_outcomes(passed=3)
 
 
 # --- failures ---------------------------------------------------------------------------------------------------

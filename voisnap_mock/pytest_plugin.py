@@ -10,6 +10,7 @@ def test_refund(voisnap_mock):
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -29,10 +30,11 @@ _TITLE = "voisnap-mock"
 
 
 class _Suite:
-    """What one run of pytest has touched of the API."""
+    """What one run of pytest has touched of the API. Attributes: unwritten: why the coverage file is not there."""
 
     def __init__(self) -> None:
         self.coverage: Coverage | None = None
+        self.unwritten = ""
 
     def take(self, mock: Mock) -> None:
         """A test is over: count what it touched."""
@@ -64,6 +66,11 @@ _INI: tuple[tuple[str, str, Literal["string"]], ...] = (
     ("voisnap_record", "as --voisnap-record", "string"),
     ("voisnap_fail_under", "as --voisnap-fail-under", "string"),
 )
+_NUMBERS: Mapping[str, tuple[type[int] | type[float], str]] = {
+    "seed": (int, "a whole number"),
+    "patience": (float, "a number of seconds"),
+    "fail_under": (float, "a percentage"),
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,6 +92,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "voisnap(agents=, faults=, seed=, clock=): what the fixture voisnap_mock begins with; see voisnap-mock",
     )
     config.stash[_SUITE] = _Suite()
+    for name in _NUMBERS:
+        _number(config, name)
 
 
 def _setting(config: pytest.Config, name: str) -> str:
@@ -92,12 +101,16 @@ def _setting(config: pytest.Config, name: str) -> str:
     return str(config.getoption(f"voisnap_{name}", None) or config.getini(f"voisnap_{name}") or "")
 
 
-def _number(config: pytest.Config, name: str, kind: type[Any], expected: str) -> Any:
-    text = _setting(config, name)
+def _number(config: pytest.Config, name: str) -> Any:
+    """An option that is a number, None when it is not given. Raises UsageError, as `pytest_configure` finds out."""
+    text, (kind, expected) = _setting(config, name), _NUMBERS[name]
     try:
-        return kind(text) if text else None
+        number = kind(text) if text else None
+        if number is None or math.isfinite(number):
+            return number
     except ValueError:
-        _refuse(f"voisnap_{name}: {text!r} is not {expected}")
+        pass
+    raise pytest.UsageError(f"voisnap_{name}: {text!r} is not {expected}")
 
 
 def _refuse(text: str) -> NoReturn:
@@ -161,7 +174,7 @@ def _server(config: pytest.Config, clock: CallClock | None) -> MockServer:
     flags = {
         "agents": _setting(config, "agents") or None,
         "port": 0,
-        "seed": _number(config, "seed", int, "a whole number"),
+        "seed": _number(config, "seed"),
         "clock": clock or _setting(config, "clock") or "virtual",
         "record": _setting(config, "record") or None,
     }
@@ -188,6 +201,8 @@ def _mock(
     try:
         yield mock
     finally:
+        # Items live as long as the run: they must not keep the audio of all its calls, nor a rerun find the last one's.
+        node.stash[_MOCKS].remove(mock)
         mock.close()
         config.stash[_SUITE].take(mock)
     if node.stash.get(_PASSED, False) and (problems := mock.problems()):
@@ -203,7 +218,7 @@ def _terms(request: pytest.FixtureRequest, config: pytest.Config) -> Terms:
         folder=folder,
         top=config.rootpath,
         golden=GoldenFiles(folder, update=config.getoption("voisnap_update"), is_ci=is_ci(os.environ)),
-        patience=_number(config, "patience", float, "a number of seconds") or PATIENCE,
+        patience=_number(config, "patience") or PATIENCE,
         name=request.node.nodeid,
     )
 
@@ -264,9 +279,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if file := config.getoption("voisnap_coverage_file"):
         from voisnap_mock.cli.covering import write_coverage
         from voisnap_mock.coverage import Coverage
+        from voisnap_mock.errors import ConfigError
 
-        write_coverage(config.rootpath / file, coverage or Coverage())
-    least = _number(config, "fail_under", float, "a percentage")
+        try:
+            write_coverage(config.rootpath / file, coverage or Coverage())
+        except ConfigError as error:
+            config.stash[_SUITE].unwritten = str(error)
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    least = _number(config, "fail_under")
     if least is not None and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         percent = 0.0 if coverage is None else coverage.percent
         if percent < least:
@@ -284,6 +305,8 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if unwritten := config.stash[_SUITE].unwritten:
+        terminalreporter.line(f"FAILED: {unwritten}", red=True)
     if not _is_counted(config) or hasattr(config, "workeroutput"):
         return
     coverage = config.stash[_SUITE].coverage
@@ -298,7 +321,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         if coverage.unused_hubs:
             terminalreporter.line(f"not used and not counted: {', '.join(coverage.unused_hubs)}")
     percent = 0.0 if coverage is None else coverage.percent
-    least = _number(config, "fail_under", float, "a percentage")
+    least = _number(config, "fail_under")
     if least is not None and percent < least:
         terminalreporter.line(f"FAILED: {percent:g} %, less than --voisnap-fail-under {least:g}", red=True)
     else:
