@@ -130,6 +130,17 @@ def encrypted(path: Path) -> Path:
     return path
 
 
+def rarely_packed(path: Path) -> Path:
+    """What unpacks it answers damage with errors of its own."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for name, data in FILES.items():
+            archive.writestr(name, data)
+    data = bytearray(path.read_bytes())
+    data[60:90] = bytes(30)
+    path.write_bytes(data)
+    return path
+
+
 def torn(path: Path) -> Path:
     data = bytearray(zip_of(FILES, "conv_1"))
     data[60:90] = bytes(30)
@@ -158,6 +169,7 @@ BAD_ZIPS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "lying bomb": (bomb, r"/call\.json: has|is not a zip that can be read"),
     "encrypted": (encrypted, "is not a zip that can be read: .*encrypted"),
     "torn": (torn, "is not a zip that can be read|is not JSON"),
+    "rare compression": (rarely_packed, r"holds 'call\.json' in compression 14; expected deflate"),
     "many": (lambda path: zipped(path, [(f"{n}.txt", b"") for n in range(10_001)]), "holds 10001 files"),
 }
 

@@ -138,6 +138,8 @@ def _read_zip(source: str, packed: IO[bytes], size: int, *, with_audio: bool) ->
 
 def _entries(source: str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """The files of the one record in a zip, by name, whatever folder they are in."""
+    import zipfile
+
     listed = archive.infolist()
     if len(listed) > _MOST_ZIP_ENTRIES:
         raise RecordError(f"{source}: holds {len(listed)} files, at most {_MOST_ZIP_ENTRIES} are looked at")
@@ -151,6 +153,10 @@ def _entries(source: str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo
         if name.name not in _MOST_BYTES or entry.is_dir() or name.parts[0] == "__MACOSX":
             continue
         folders.add(str(name.parent))
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise RecordError(
+                f"{source}: holds {entry.filename!r} in compression {entry.compress_type}; expected deflate"
+            )
         if len(folders) > 1:
             names = ", ".join(sorted(folders))
             raise RecordError(f"{source}: holds more than one record ({names}); expected the zip of one call")
