@@ -182,6 +182,12 @@ def test_reports_tell_calls_faults_problems_and_coverage(project: Path) -> None:
     assert (suite.get("tests"), suite.get("failures")) == ("3", "2")
 
 
+def test_what_no_xml_may_hold_does_not_spoil_a_junit_report(project: Path) -> None:
+    run("exec", "--report", "junit", "--", *COMMAND, "chat", "agt_strict", "--say", "no\x1b[1m \ufffe", cwd=project)
+    failures = ET.parse(project / "voisnap-mock.xml").getroot().iter("failure")
+    assert any("no\ufffd[1m \ufffd" in (failure.text or "") for failure in failures)
+
+
 def test_coverage_of_several_runs_and_of_pytest_is_added_up(project: Path) -> None:
     run("exec", "--report", "coverage=one.json", *CHAT, cwd=project)
     run("exec", "--report", "coverage", *CHAT, cwd=project)

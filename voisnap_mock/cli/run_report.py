@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from voisnap_mock.faults.plan import RuleReport
 from voisnap_mock.faults.writing import write_rule
 from voisnap_mock.lint import LintNote
 from voisnap_mock.testing.checks import never_fired
+
+# Characters that no XML 1.0 document may have, not even escaped.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Format(StrEnum):
@@ -118,7 +122,11 @@ class RunReport:
         if remarks:
             ET.SubElement(suite, "system-out").text = "\n".join(f"{note.rule}: {note.message}" for note in remarks)
         ET.indent(suite)
-        return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+        # ElementTree writes what callers said as it is, and no reader would take it.
+        return (
+            _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", ET.tostring(suite, encoding="unicode", xml_declaration=True))
+            + "\n"
+        )
 
 
 def write_report(format_: Format, path: Path, report: RunReport) -> None:
