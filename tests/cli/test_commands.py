@@ -338,6 +338,20 @@ def test_chat_reads_lines_from_a_pipe(url: str) -> None:
     assert kinds(result.stdout)[-1][0] == "ended"
 
 
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_a_chat_of_which_nobody_reads_on_goes_on_to_its_end(url: str, as_json: tuple[str, ...]) -> None:
+    command = [*COMMAND, "chat", "agt_desk", "--say", "A refund", *as_json, url]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()
+    ) as chat:
+        assert chat.stdout is not None
+        assert chat.stderr is not None
+        while "started" not in chat.stdout.readline():
+            pass
+        chat.stdout.close()
+        assert (chat.stderr.read(), chat.wait()) == ("", 0)
+
+
 def test_chat_logs_in_as_another_user_and_finds_the_server_by_its_variables(server: ServerProgram) -> None:
     environment = clean_environment(
         VOISNAP_BASE_URL=f"{server.url}/api/v1",

@@ -55,8 +55,7 @@ class PlainConsole:
         self._stream = stream
 
     def line(self, *pieces: str | Span) -> None:
-        self._stream.write("".join(map(_text, pieces)).rstrip() + "\n")
-        self._stream.flush()
+        _write_line(self._stream, "".join(map(_text, pieces)).rstrip())
 
     def table(self, rows: Sequence[Sequence[str | Span]], *, indent: int = 2) -> None:
         widths = _widths(rows)
@@ -110,6 +109,19 @@ class TerminalConsole:
             self._live_shown = True
 
 
+def _write_line(stream: IO[str], text: str) -> None:
+    """Write one line. Raises BrokenPipeError, once, when whoever read it has enough, as `head` and `grep -q` have."""
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        # What is still in the buffer goes somewhere too, at the latest when the interpreter ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        raise
+
+
 def _text(piece: str | Span) -> str:
     return piece.text if isinstance(piece, Span) else piece
 
@@ -148,8 +160,7 @@ def take_any_text() -> None:
 def print_json(value: object, *, compact: bool = False) -> None:
     """Print `value` on standard output: indented, or with `compact` as one line of a stream of JSON lines."""
     speaks_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    sys.stdout.write(json.dumps(value, ensure_ascii=not speaks_unicode, indent=None if compact else 2) + "\n")
-    sys.stdout.flush()
+    _write_line(sys.stdout, json.dumps(value, ensure_ascii=not speaks_unicode, indent=None if compact else 2))
 
 
 def print_error(text: str) -> None:

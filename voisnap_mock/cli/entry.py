@@ -687,6 +687,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has enough of it.
-        sys.stderr.close()
         sys.exit(1)
     sys.exit(0)

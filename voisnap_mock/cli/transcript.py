@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, assert_never
 
 from voisnap_mock.caller import (
@@ -96,10 +97,12 @@ class Transcript:
             self._live(at, kind, text)
 
     def _show(self, at: float, kind: str, text: str, *, details: dict[str, Any], tail: str = "") -> None:
-        if self._as_json:
-            print_json({"t": round(at, 3), "event": kind, **details}, compact=True)
-            return
-        self._console.line(*head(at, kind), text, Span(tail, "dim"))
+        # A call goes on to its end though nobody reads on: `grep -q` is content with the first line that fits.
+        with suppress(BrokenPipeError):
+            if self._as_json:
+                print_json({"t": round(at, 3), "event": kind, **details}, compact=True)
+            else:
+                self._console.line(*head(at, kind), text, Span(tail, "dim"))
 
     def _live(self, at: float, kind: str, text: str) -> None:
         if not self._as_json:
