@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voisnap_mock.errors import FaultConflict, FaultUnknown
+from voisnap_mock.faults.armed import Armed, Count
 from voisnap_mock.faults.plan import FaultPlan, phase_at, report_of
 from voisnap_mock.faults.reading import read_faults
 from voisnap_mock.faults.rules import Crossing, FaultRule, Faults, Phase, Schedule, Silence
+
+Thing = TypeVar("Thing")
 
 
 def plan_of(text: str, *, seed: int = 1, sessions: Sequence[str] = ("s1",)) -> FaultPlan:
@@ -34,6 +39,11 @@ def fired(plan: FaultPlan, crossings: Sequence[Crossing]) -> list[tuple[str, ...
 def pattern(plan: FaultPlan, count: int, **facts: object) -> str:
     """One letter for each of `count` crossings of stt: x where a rule fired."""
     return "".join("x" if names else "." for names in fired(plan, [at(**facts)] * count))
+
+
+def alive(kind: type[Thing]) -> list[Thing]:
+    gc.collect()
+    return [thing for thing in gc.get_objects() if isinstance(thing, kind)]
 
 
 # --- How often --------------------------------------------------------------------------------------------------
@@ -306,6 +316,30 @@ def test_rules_of_one_session_concern_no_other() -> None:
     assert plan.decide(at(), scope)
     assert not plan.decide(at(), scope)
     assert [(report.rule.id, report.fired, report.armed) for report in report_of(scope)] == [("a", 1, False)]
+
+
+def test_what_a_request_brought_is_gone_with_it() -> None:
+    plan = plan_of("{at: negotiate, do: {slow: 1s}}")
+    for _ in range(3):
+        assert plan.decide(at("negotiate", session=""), plan.scope([FaultRule("brought", ("negotiate",), Silence())]))
+    assert not [armed for armed in alive(Armed) if armed.rule.id == "brought"]
+
+
+def test_a_client_that_calls_after_the_end_of_its_session_meets_the_counts_of_that_session() -> None:
+    plan = plan_of("{at: method.EndSessionAsync, do: {slow: 1s}, times: 1, per: session}")
+    assert plan.decide(at("method.EndSessionAsync"))
+    plan.session_ended("s1")
+    assert not plan.decide(at("method.EndSessionAsync"))
+
+
+def test_sessions_that_are_over_are_forgotten_in_the_end() -> None:
+    plan = plan_of("{id: late, at: method.EndSessionAsync, do: {slow: 1s}, times: 2, per: session}", sessions=())
+    before = len(alive(Count))
+    for number in range(3_000):
+        plan.session_opened(f"s{number}")
+        plan.session_ended(f"s{number}")
+        assert plan.decide(at("method.EndSessionAsync", session=f"s{number}"))
+    assert len(alive(Count)) - before < 1_100
 
 
 # --- What became of them ----------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class Miss(IntEnum):
 
 @dataclass(slots=True)
 class Count:
-    """A rule's bookkeeping in one session."""
+    """A rule's bookkeeping in one session, or outside of all."""
 
     seed: int
     matches: int = 0
@@ -49,6 +49,7 @@ class Armed:
         is_spent: it has fired as often as the tenant may let it.
         schedules: those that name it; with none it is armed always.
         near, miss: how near it came, and at what; kept until it fires.
+        outside: the bookkeeping of crossings that belong to no session.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Armed:
         "miss",
         "moving",
         "near",
+        "outside",
         "patterns",
         "rule",
         "schedules",
@@ -76,6 +78,7 @@ class Armed:
         self.schedules: tuple[Schedule, ...] = ()
         self.near = -1
         self.miss: tuple[Crossing, str, tuple[object, ...]] | None = None
+        self.outside: Count | None = None
         self.moving = any(getattr(rule.when, name) is not None for name in _MOVING)
         self.text = None if rule.when.text is None else rule.when.text.casefold()
         self.patterns = [_pattern(point) for point in rule.at if "*" in point]

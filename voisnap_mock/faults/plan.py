@@ -11,6 +11,7 @@ the number of the match in it. Nothing else goes in, so neither speed nor chunki
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -24,6 +25,8 @@ from voisnap_mock.faults.writing import write_faults
 
 # Of endless different crossings (paths, turns) only so many are remembered at a time.
 _MOST_KNOWN = 4_096
+# A client that hears the end is gone a moment later; many sessions may end in that moment.
+_MOST_ENDED = 1_000
 
 _NONE: tuple[Verdict, ...] = ()
 
@@ -74,6 +77,7 @@ class FaultPlan:
         self._counts: dict[str, dict[Armed, Count]] = {}
         self._sessions: dict[str, int] = {}
         self._opened = 0
+        self._ended: deque[str] = deque()
 
     # --- Arming ---------------------------------------------------------------------------------------------------
 
@@ -193,9 +197,12 @@ class FaultPlan:
         self._sessions[session] = self._opened
 
     def session_ended(self, session: str) -> None:
-        """Forget the counters of a session; those of the tenant stay."""
-        self._counts.pop(session, None)
-        self._sessions.pop(session, None)
+        """A session is over: its number and its counters are kept for what its client still does, for a while."""
+        self._ended.append(session)
+        while len(self._ended) > _MOST_ENDED:
+            forgotten = self._ended.popleft()
+            self._counts.pop(forgotten, None)
+            self._sessions.pop(forgotten, None)
 
     def watches(self, point: str, *, agent: str | None = None, scope: Scope | None = None) -> bool:
         """Whether a rule is armed that could fire there, with this agent or, without one, with any."""
@@ -245,12 +252,7 @@ class FaultPlan:
         if armed.schedules and not self._is_on(armed, crossing):
             armed.missed(Miss.SCHEDULE, crossing, "no schedule that was started used it then")
             return None
-        counts = self._counts.get(crossing.session)
-        if counts is None:
-            counts = self._counts[crossing.session] = {}
-        count = counts.get(armed)
-        if count is None:
-            count = counts[armed] = self._count(armed, crossing.session)
+        count = self._count_of(armed, crossing.session)
         if rule.lasts is not None and count.fired and crossing.t > count.first_at + rule.lasts:
             return None
         is_own = rule.per == "session"
@@ -275,6 +277,19 @@ class FaultPlan:
         armed.fired += 1
         armed.is_spent = not is_own and rule.times is not None and armed.fired >= rule.times
         return Verdict(rule, count.seed, count.matches)
+
+    def _count_of(self, armed: Armed, session: str) -> Count:
+        if not session:
+            if armed.outside is None:
+                armed.outside = self._count(armed, session)
+            return armed.outside
+        counts = self._counts.get(session)
+        if counts is None:
+            counts = self._counts[session] = {}
+        count = counts.get(armed)
+        if count is None:
+            count = counts[armed] = self._count(armed, session)
+        return count
 
     def _count(self, armed: Armed, session: str) -> Count:
         number = 0 if armed.base is None else self._sessions.get(session, armed.base) - armed.base
