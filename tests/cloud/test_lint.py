@@ -144,7 +144,16 @@ async def test_where_time_is_audio_a_remark_names_the_call_and_is_no_part_of_it(
 def test_attempts_far_apart_are_no_hammering() -> None:
     attempts = Attempts()
     assert [attempts.hammering("x", at * 2.0, "it came") for at in range(20)] == [None] * 20
-    assert [attempts.hammering("y", at * 0.1, "it came") is not None for at in range(6)].count(True) == 1
+
+
+@pytest.mark.parametrize("apart", [0.1, 1.0, 1.2])
+def test_a_burst_is_remarked_on_once_however_long_it_lasts(apart: float) -> None:
+    attempts = Attempts()
+    remarks = [attempts.hammering("x", at * apart, "it came") is not None for at in range(20)]
+    assert remarks.index(True) == HAMMERING - 1
+    assert remarks.count(True) == 1
+    again = [attempts.hammering("x", 100 + at * apart, "it came") is not None for at in range(20)]
+    assert again == remarks
 
 
 def test_attempts_are_forgotten_when_there_are_too_many_of_them() -> None:

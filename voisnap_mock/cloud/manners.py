@@ -111,11 +111,12 @@ class Attempts:
     def hammering(self, key: str, now: float, what: str) -> Remark | None:
         """A remark when `key` came too often in too short a time; once for each burst."""
         ago = self.came(key, now)
-        fast = [seconds for seconds in ago if seconds <= HAMMERING_WITHIN]
-        if len(fast) != HAMMERING - 1:
+        if len(ago) < HAMMERING - 1 or ago[HAMMERING - 2] > HAMMERING_WITHIN:
             return None
+        if len(ago) == HAMMERING and ago[-1] - ago[0] <= HAMMERING_WITHIN:
+            return None  # The attempt before was one too many already.
         return "hammering", (
-            f"{what} {HAMMERING} times within {fast[-1]:.1f} s: wait between two attempts, longer each time"
+            f"{what} {HAMMERING} times within {ago[HAMMERING - 2]:.1f} s: wait between two attempts, longer each time"
         )
 
     def ignored(self, code: str, key: str, now: float) -> Remark | None:
