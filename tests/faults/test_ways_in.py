@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -278,6 +279,39 @@ async def test_a_connection_that_resumes_may_bring_rules_and_need_not_bring_them
     await again.call("SendMessageAsync", {"content": "hello"})
     await again.sees("MessageReceived")
     assert set(again.of("MessageReceived")) == {"other"}
+
+
+# --- A tenant that is dropped meanwhile ---------------------------------------------------------------------------
+
+
+async def dropped_once_fired(visit: Visit, point: str) -> None:
+    """Return when a rule has fired and its tenant is no more."""
+    await visit.until(lambda: point in visit.fired())
+    await asyncio.to_thread(visit.server.wait_for, visit.server.app.tenancy.drop(visit.tenant.id))
+
+
+@pytest.mark.parametrize("point", ["negotiate", "connect"])
+async def test_a_connection_that_waits_while_its_tenant_is_dropped_is_turned_away(
+    visit: Visit, point: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    visit.arm({"at": point, "do": {"slow": "400ms"}})
+    visitor = visit.visitor("chat", options={"skip_negotiation": True}, agentId="agt_desk")
+    connecting = asyncio.create_task(visitor.start())
+    await dropped_once_fired(visit, point)
+    assert await connecting
+    assert await visitor.outcome() == "ended"
+    assert [(name, payload["code"]) for name, payload in visitor.events] == [("Error", "AUTH_FAILED")]
+    assert visit.tenant.sessions.sessions == ()
+    assert caplog.text == ""
+
+
+async def test_a_request_that_waits_while_its_tenant_is_dropped_is_refused(visit: Visit) -> None:
+    brought = {"at": "http.GET /api/v1/agents", "do": {"slow": "400ms"}}
+    headers = {"Authorization": f"Bearer {visit.token}", "X-Voisnap-Mock": json.dumps(brought)}
+    async with httpx.AsyncClient(base_url=visit.server.base_url, trust_env=False) as client:
+        request = asyncio.create_task(client.get("/api/v1/agents", headers=headers))
+        await dropped_once_fired(visit, "http.GET /api/v1/agents")
+        assert (await request).status_code == 401
 
 
 # --- Connections under way ----------------------------------------------------------------------------------------

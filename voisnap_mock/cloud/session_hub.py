@@ -336,6 +336,9 @@ class SessionHub(Hub):
             self.note_lint(connection, *POLLING)
         if self.gate is not None and (admitted := self.gate.admit(self, connection)) is not None and not await admitted:
             return
+        if tenant.sessions.is_closed:
+            self.turn_away(connection, AUTH_FAILED, f"the tenant {tenant.id} is no more")
+            return
         if visit.session_id is not None:
             self._resume(connection, tenant, visit, visit.session_id, outlet)
         else:

@@ -151,6 +151,7 @@ class FaultDesk:
         return started is not None and schedule is not None and phase_at(schedule, self.now - started) is not None
 
     # --- For seams ------------------------------------------------------------------------------------------------
+    # Somebody may wait at a seam while the tenant is dropped: for one that is no more there are no faults.
 
     @property
     def now(self) -> float:
@@ -164,8 +165,10 @@ class FaultDesk:
 
     def touches(self, tenant_id: str | None, points: Collection[str], *, scope: Scope | None = None) -> bool:
         """Whether a rule is armed for one of these rows of the table of points; without a tenant: for any tenant."""
-        tenants = self._tenants.values() if tenant_id is None else [self._tenants[tenant_id]]
-        return any(known.plan.touches(points, scope=scope) for known in tenants)
+        if tenant_id is None:
+            return any(known.plan.touches(points, scope=scope) for known in self._tenants.values())
+        known = self._tenants.get(tenant_id)
+        return known is not None and known.plan.touches(points, scope=scope)
 
     def scope(self, tenant_id: str, faults: Faults) -> Scope:
         """Rules that are for one connection and its session alone; `attach` gives them to the session."""
@@ -175,11 +178,12 @@ class FaultDesk:
 
     def scope_of(self, tenant_id: str, session_id: str) -> Scope | None:
         """The rules of one session."""
-        return self._known(tenant_id).scopes.get(session_id)
+        known = self._tenants.get(tenant_id)
+        return None if known is None else known.scopes.get(session_id)
 
     def close_scope(self, tenant_id: str, scope: Scope) -> None:
         """What the rules were for is over, and has had no session: note what became of them."""
-        for report in report_of(scope):
+        for report in report_of(scope) if tenant_id in self._tenants else ():
             self._note(tenant_id, "fault.report", fault=report.rule.id, fired=report.fired, nearMiss=report.near_miss)
 
     def attach(self, session: Session, scope: Scope) -> None:

@@ -58,6 +58,7 @@ class SessionTable:
 
     Attributes:
         mode: how call time passes here.
+        is_closed: it opens no sessions any more.
         prompts: the recordings that agents play; may be changed for sessions to come.
         on_open, on_end: told of each session before it starts, and when it is over.
 
@@ -103,6 +104,7 @@ class SessionTable:
         self._limits = limits
         self._fidelity = fidelity
         self.mode: ClockMode = mode
+        self.is_closed = False
         self._idle_grace = idle_grace
         self._synthesis_timeout = synthesis_timeout
         self._tap_for = tap_for
@@ -212,6 +214,7 @@ class SessionTable:
 
     async def close(self) -> None:
         """End every session with `server_shutdown` and stop all work; work that hangs is left after a second."""
+        self.is_closed = True
         for session in self.sessions:
             session.receive(HangupRequested(EndReason.SERVER_SHUTDOWN))
         self._ticker.close()
