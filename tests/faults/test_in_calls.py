@@ -95,3 +95,14 @@ def test_a_connection_lost_in_mid_speech_leaves_a_session_that_can_be_resumed() 
         assert caller.heard() == "Which order?"
     assert [entry.details["how"] for entry in entries(server, "connection.severed")] == ["reset"]
     assert entries(server, "session.resumed")
+
+
+def test_a_rule_that_is_armed_while_the_connection_is_lost_waits_for_the_next_one() -> None:
+    with serve("faults: []") as server, server.caller("agt_shop") as caller:
+        caller.drop()
+        tenant = server.app.tenants.default
+        (session,) = tenant.sessions.sessions
+        server.wait_for(arm(server, "{id: tunnel, at: audio.out, do: {drop: reset}, times: 1}"))
+        server.wait_for(session.advance(1.0))
+        assert entries(server, "fault.fired") == []
+        assert entries(server, "connection.severed") == []

@@ -259,6 +259,7 @@ class FaultDesk:
                 first_audio=script.timing.first_audio,
                 said=session.said,
                 heard=session.heard,
+                is_detached=session.status == "waiting",
             )
             faulty.scope = scope
             return faulty

@@ -85,6 +85,7 @@ class FaultyMachine:
 
     Args:
         said, heard: seconds of agent and caller audio that have crossed before.
+        is_detached: the session has no connection now.
     """
 
     dialogue: Dialogue
@@ -100,6 +101,7 @@ class FaultyMachine:
         first_audio: float,
         said: float = 0.0,
         heard: float = 0.0,
+        is_detached: bool = False,
     ) -> None:
         self._inner = inner
         self._plan = plan
@@ -119,7 +121,7 @@ class FaultyMachine:
         self._muted: set[tuple[int, int]] = set()
         self._orders: list[SessionEffect] = []
         self._is_waiting_to_start = False
-        self._is_detached = False
+        self._is_detached = is_detached
         self._is_ending = False
         self._end_it: _Act = lambda at: []
         self._abandoned = 0
