@@ -340,6 +340,26 @@ async def test_a_rule_is_over_in_the_midst_of_a_session_when_its_time_is(visit: 
     assert len(visitor.finals()) == 3
 
 
+@pytest.mark.parametrize("do", [{"slow": "50ms"}, {"frames": "coalesce"}, {"frames": "reorder"}])
+async def test_an_event_that_cannot_be_written_harms_nothing_when_it_is_late(
+    visit: Visit, do: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    visit.arm({"at": "event.*", "when": {"target": "Weather"}, "do": do})
+    visitor = await connect(visit, "chat", {"options": {"protocol": "messagepack"}}, agentId="agt_desk")
+    await visitor.sees("MessageReceived", isFinal=True)
+    (session,) = visit.tenant.sessions.sessions
+
+    async def push() -> None:
+        session.push("Weather", (2**70,))
+
+    visit.server.wait_for(push())
+    await visitor.call("SendMessageAsync", {"content": "hello"})
+    await visit.until(lambda: "event Weather cannot be sent" in caplog.text)
+    assert await visitor.sees("MessageReceived", isFinal=True, times=2)
+    assert visit.entries("defect") == []
+    assert "Traceback" not in caplog.text
+
+
 async def test_tenants_do_not_see_each_others_faults(visit: Visit) -> None:
     other = Visit.to(visit.server)
     visit.arm(*({"at": at, "do": {"drop": "close"}} for at in ("negotiate", "connect", "event.*", "method.*")))

@@ -178,6 +178,11 @@ class HubDoor:
         return ConnectionDenied(problem.status, problem.body(self._new_trace_id()), CONTENT_TYPE, problem.all_headers())
 
 
+def warn_unsent(target: str, error: LocalProtocolError) -> None:
+    """Say that an event cannot be written; only one that is pushed by hand can hold such a thing."""
+    _log.warning("event %s cannot be sent: %s", target, error)
+
+
 class HubOutlet:
     """A session's way to its client: one hub connection.
 
@@ -220,8 +225,7 @@ class HubOutlet:
             try:
                 connection.send(target, *arguments)
             except LocalProtocolError as error:
-                # Only an event that is pushed by hand can hold such a thing.
-                _log.warning("event %s cannot be sent: %s", target, error)
+                warn_unsent(target, error)
         if isinstance(event, SessionEnded):
             self._has_ended = True
             self._farewell = self._clock.call_at(self._clock.monotonic() + FAREWELL, self.finish)

@@ -25,7 +25,7 @@ from weakref import WeakSet
 
 from voisnap_mock.agents.script import EndReason
 from voisnap_mock.clock import Clock
-from voisnap_mock.cloud.session_hub import HubOutlet, Visit
+from voisnap_mock.cloud.session_hub import HubOutlet, Visit, warn_unsent
 from voisnap_mock.cloud.tenants import Tenant
 from voisnap_mock.cloud.wire import CandidateArgument, error_event
 from voisnap_mock.engine.events import Failed, HangupRequested
@@ -36,7 +36,15 @@ from voisnap_mock.faults.desk import FaultDesk
 from voisnap_mock.faults.lines import Act, Lines
 from voisnap_mock.faults.own import own_rules
 from voisnap_mock.faults.rules import METHODS, Drop, Fail, Frames, Framing, Replace, Silence, Slow, Verdict
-from voisnap_mock.signalr import Crossing, Fragmented, HubContext, Rewritten, Seam, Severance
+from voisnap_mock.signalr import (
+    Crossing,
+    Fragmented,
+    HubContext,
+    LocalProtocolError,
+    Rewritten,
+    Seam,
+    Severance,
+)
 from voisnap_mock.signalr.interceptors import Forward
 from voisnap_mock.signalr.messages import BindingFailure, Close, Completion, Invocation, StreamInvocation
 
@@ -145,6 +153,8 @@ class WireTap:
     def cross(self, crossing: Crossing, forward: Forward) -> None:
         value = crossing.value
         match crossing.seam:
+            case Seam.MESSAGE_OUT if isinstance(value, Invocation):
+                self._go_out(value, partial(_send, value.target, forward))
             case Seam.MESSAGE_OUT:
                 self._go_out(value, forward)
             case Seam.BYTES_OUT:
@@ -409,6 +419,14 @@ class WireTap:
 
 def _nothing() -> None:
     pass
+
+
+def _send(target: str, forward: Forward, event: Any) -> None:
+    """Whoever sent the event may no longer be there to be told that it cannot be written."""
+    try:
+        forward(event)
+    except LocalProtocolError as error:
+        warn_unsent(target, error)
 
 
 def _replaced(message: Invocation, value: object) -> Invocation:
