@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -138,6 +140,12 @@ def test_a_field_named_like_a_credential_is_not_kept(name: str) -> None:
             f'{{"note": "got {REDACTED}", "inner": {{"password": "{REDACTED}"}}}}',
         ),
         ('"token": she said', '"token": she said'),
+        (
+            '"{\\"password\\":\\"hunter\\\\\\"2\\",\\"x\\":\\"y\\"}"',
+            f'"{{\\"password\\":\\"{REDACTED}\\",\\"x\\":\\"y\\"}}"',
+        ),
+        ('came "{\\"password\\":\\"hunt... (95 characters)', f'came "{{\\"password\\":\\"{REDACTED}\\"'),
+        ('{"name": "Ada", "password": "hunt... (95 characters)', f'{{"name": "Ada", "password": "{REDACTED}"'),
     ],
 )
 def test_a_credential_inside_a_text_is_not_kept(text: str, shown: str) -> None:
@@ -152,6 +160,18 @@ def test_details_are_plain_values() -> None:
     details = book.entries()[0].details
     assert details == {"colour": "red", "audio": "640 bytes", "nested": {"list": [1, None, True]}, "path": "x"}
     assert type(details["colour"]) is str
+
+
+@pytest.mark.parametrize(
+    "details",
+    [{"text": "half a pair: \ud800"}, {"query": {"\udc00": ["\ud800"]}}, {"problem": ValueError("\ud800")}],
+    ids=str,
+)
+def test_what_a_client_cannot_have_sent_whole_does_not_make_an_entry_unreadable(details: dict[str, Any]) -> None:
+    book = journal()
+    book.append("note", **details)
+    assert "\\ud" not in ascii(book.entries()[0].details)
+    json.dumps(book.entries()[0].as_object(), ensure_ascii=False).encode()
 
 
 @given(st.lists(st.text(max_size=300), max_size=60), st.integers(1, 20), st.integers(300, 5000))

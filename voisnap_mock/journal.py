@@ -42,13 +42,15 @@ CREDENTIAL_NAMES = frozenset(
 """Names whose value is never kept, compared without case, `_` and `-`."""
 
 # What gives a credential away inside a longer text: a member of JSON, a token in a URL or a header, a JWT, an API key.
+# JSON may stand inside JSON, and be cut short: then what comes before the end is the value.
 _CREDENTIAL_TEXT = re.compile(
-    r"(?P<member>\"(?P<key>[\w-]{1,40})\"\s*:\s*)(?P<value>\"(?:[^\"\\]|\\.)*\")"
+    r"(?P<member>(?P<quote>\\{0,3}\")(?P<key>[\w-]{1,40})(?P=quote)\s*:\s*)"
+    r"(?:\"(?:[^\"\\]|\\.)*(?:\"|\Z)|\\+\".*?(?:(?<!\\)(?P=quote)|\Z))"
     r"|(?P<name>\b(?:access_token|refresh_token|password|sessionToken)=)[^&\s\"']+"
     r"|(?P<scheme>\bBearer\s+)(?=\S*[\d._~+/-]\S)[^\s\"',]{6,}"
     r"|\b(?:wrtc_tok_)?eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
     r"|\bvsnp_(?:live|sb)_\w+",
-    re.IGNORECASE,
+    re.IGNORECASE | re.DOTALL,
 )
 
 # What an entry costs besides its details, roughly: the object, its fixed fields, its place in the queue.
@@ -171,7 +173,7 @@ class Journal:
         # The details are this call's own: what must not be kept is replaced where it is.
         for name, value in details.items():
             if type(value) is str and not is_credential(name):
-                text = redact(value)
+                text = _kept(value)
                 size += _TEXT_BYTES + len(text)
                 if text is not value:
                     details[name] = text
@@ -347,13 +349,24 @@ def redact(text: str) -> str:
     # Nearly all texts are told apart here; the pattern takes ten times as long.
     if not ('"' in text or "=" in text or "earer" in text or "EARER" in text or "eyJ" in text or "vsnp_" in text):
         return text
-    return _CREDENTIAL_TEXT.sub(_redacted_match, text)
+    parts: list[str] = []
+    done = look_from = 0
+    while (found := _CREDENTIAL_TEXT.search(text, look_from)) is not None:
+        if found["key"] is not None and not is_credential(found["key"]):
+            # The value of another member may hold one.
+            look_from = found.end("member")
+            continue
+        quote = found["quote"] or ""
+        named = found["member"] or found["name"] or found["scheme"] or ""
+        parts += (text[done : found.start()], named, quote, REDACTED, quote)
+        done = look_from = found.end()
+    return "".join((*parts, text[done:]))
 
 
-def _redacted_match(found: re.Match[str]) -> str:
-    if found["member"] is None:
-        return (found["name"] or found["scheme"] or "") + REDACTED
-    return found["member"] + (f'"{REDACTED}"' if is_credential(found["key"]) else redact(found["value"]))
+def _kept(text: str) -> str:
+    """`text` as it may be kept: without credentials, and without halves of surrogate pairs, which nobody can send."""
+    text = redact(text)
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 @lru_cache(1024)
@@ -378,7 +391,7 @@ def _redacted(name: str, value: Any) -> tuple[Any, int]:
     match value:
         case str():
             # `str()` also turns members of a StrEnum into what JSON shows.
-            text = redact(str(value))
+            text = _kept(str(value))
             return text, _TEXT_BYTES + len(text)
         case None | int() | float():
             return value, _PLAIN_BYTES
@@ -388,7 +401,7 @@ def _redacted(name: str, value: Any) -> tuple[Any, int]:
             size = 64
             mapping = {}
             for key, inner in value.items():
-                mapping[str(key)], used = _redacted(str(key), inner)
+                mapping[_kept(str(key))], used = _redacted(str(key), inner)
                 size += used + _TEXT_BYTES
             return mapping, size
         case list() | tuple():
@@ -400,5 +413,5 @@ def _redacted(name: str, value: Any) -> tuple[Any, int]:
                 size += used
             return items, size
         case _:
-            text = redact(str(value))
+            text = _kept(str(value))
             return text, _TEXT_BYTES + len(text)
