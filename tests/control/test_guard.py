@@ -55,6 +55,7 @@ def test_only_names_of_this_server_are_taken(bound: str, host: str, status: int 
         ("POST", "http://localhost:3000", 403),
         ("DELETE", "http://evil.test", 403),
         ("PUT", "null", 403),
+        ("POST", "http://[", 403),
         ("PATCH", "http://localhost", 403),
         ("GET", "http://evil.test", None),
     ],

@@ -39,7 +39,7 @@ class Guard:
         """What to answer a request that may not be made; None when it may. Headers are an ASGI scope's."""
         given = {name.lower(): value.decode("latin-1") for name, value in headers}
         host, origin = given.get(b"host", ""), given.get(b"origin")
-        if method not in _READING and origin is not None and urlsplit(origin).netloc != host:
+        if method not in _READING and origin is not None and not _is_of(origin, host):
             text = f"header Origin: a page of {quoted(origin)} may not change this server; only its own pages may"
             return ProblemDetails(403, text)
         if self._token is not None:
@@ -73,6 +73,13 @@ class Guard:
         if name in self._names:
             return True
         return self._takes_any and bool(name) and ("." not in name or _is_address(name))
+
+
+def _is_of(origin: str, host: str) -> bool:
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
 
 
 def _is_address(name: str) -> bool:
