@@ -61,6 +61,23 @@ async def test_a_tenant_comes_with_all_that_a_client_needs(server: Server, contr
 
 
 @pytest.mark.parametrize(
+    ("path", "body", "member"),
+    [
+        ("tenants", r'{"agents": {"agents": {"agt_\ud800": {}}}}', "body"),
+        ("tenants", r'{"faults": "\ud800"}', "body"),
+        ("verify", r'{"events": [{"text": "\ud800"}]}', "body"),
+        ("calls/conv_1/push", r'{"target": "Custom", "arguments": ["\udc00"]}', "body"),
+    ],
+)
+async def test_half_a_surrogate_pair_is_refused_and_not_answered_with_a_defect(
+    control: Control, path: str, body: str, member: str
+) -> None:
+    answer = await control.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    assert "half of a surrogate pair" in answer.json()["errors"][member][0]
+
+
+@pytest.mark.parametrize(
     ("body", "member", "says"),
     [
         ({"agents": {"agents": {"agt_x": {"greting": "x"}}}}, "agents", 'body:1:34: unknown key "greting"'),

@@ -5,6 +5,7 @@ Times `t`, `begin` and `end` are seconds of call time.
 
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from voisnap_mock.agents.script import EndReason
@@ -19,6 +20,17 @@ class Body(BaseModel):
     """A request body: types are not guessed, and a member that is misspelt must not do nothing."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_said_again(cls, given: Any) -> Any:
+        try:
+            msgspec.json.encode(given)
+        except UnicodeEncodeError:
+            raise ValueError("a text in it has half of a surrogate pair, which is no character") from None
+        except RecursionError:
+            raise ValueError("it is nested too deep") from None
+        return given
 
 
 class ListOf(BaseModel, Generic[Item]):
