@@ -15,7 +15,17 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from voisnap_mock.agents.script import Auth, User
-from voisnap_mock.cloud.tokens import MFA_TTL, Check, MfaChallenge, TokenAuthority, TokenRefused, Tokens, totp, user_id
+from voisnap_mock.cloud.tokens import (
+    MFA_TTL,
+    SESSION_TTL,
+    Check,
+    MfaChallenge,
+    TokenAuthority,
+    TokenRefused,
+    Tokens,
+    totp,
+    user_id,
+)
 from voisnap_mock.errors import ConfigError
 
 NOW = 1_750_000_000.0
@@ -353,3 +363,31 @@ def test_expired_logins_are_forgotten_in_time() -> None:
     for number in range(3000):
         logged_in(tokens, NOW + number)
     assert len(tokens._grants) <= 1024
+
+
+# --- WebRTC sessions -------------------------------------------------------------------------------------------------
+
+
+def session_of(tokens: TokenAuthority, tenant_id: str = "ten_dev", now: float = NOW) -> str:
+    return tokens.grant_session("wrtc_1", tenant_id=tenant_id, agent_id="agt_echo", metadata={}, now=now).token
+
+
+def test_with_its_tenant_a_session_token_is_gone() -> None:
+    tokens = authority()
+    gone, other = session_of(tokens, "ten_gone"), session_of(tokens)
+    tokens.expel("ten_gone")
+    with pytest.raises(TokenRefused, match="is not one of this server"):
+        tokens.check_session(gone, tenant_id="ten_gone", used_by=None, now=NOW)
+    assert tokens.check_session(other, tenant_id="ten_dev", used_by=None, now=NOW).session_id == "wrtc_1"
+
+
+def test_session_tokens_that_nobody_used_do_not_pile_up_and_one_in_use_stays_good() -> None:
+    tokens = authority()
+    used, unused = session_of(tokens), session_of(tokens)
+    tokens.check_session(used, tenant_id="ten_dev", used_by="conn", now=NOW)
+    later = NOW + SESSION_TTL
+    for _ in range(2_000):
+        session_of(tokens, now=later)
+    with pytest.raises(TokenRefused, match="is not one of this server"):
+        tokens.check_session(unused, tenant_id="ten_dev", used_by=None, now=later)
+    assert tokens.check_session(used, tenant_id="ten_dev", used_by="conn", now=later).session_id == "wrtc_1"

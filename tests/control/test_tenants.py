@@ -51,6 +51,9 @@ async def test_a_tenant_comes_with_all_that_a_client_needs(server: Server, contr
         assert login.json()["user"]["tenantId"] == made["tenantId"]
         fresh = await http.post("/auth/refresh", json={"refreshToken": made["refreshToken"]})
         assert fresh.status_code == 200
+    asked = (await control.get("journal", params={"kind": "http.request"}, headers=of(made))).json()["data"]
+    assert [entry["path"].rpartition("/")[2] for entry in asked] == ["agents", "login", "refresh"]
+    assert (await control.get("journal", params={"kind": "http.request"})).json()["data"] == []
     assert await greeting_of(server, made["accessToken"]) == "Mine."
     assert (await control.get("clock", headers=of(made))).json()["mode"] == "real"
     async with HubCaller(server, "chat", token=made["accessToken"], agentId="agt_desk") as one:

@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voisnap_mock import __version__
-from voisnap_mock.agents.script import DEFAULT_TENANT, User
+from voisnap_mock.agents.script import User
 from voisnap_mock.clock import Clock
 from voisnap_mock.cloud.door import Admission, Door, refusal
 from voisnap_mock.cloud.problems import CONTENT_TYPE, REASON_HEADER, ProblemDetails, RequestRefused
@@ -199,8 +199,8 @@ def _routes(door: Door, requests: Requests, clock: Clock, webrtc: WebRtcSessions
 
         return admit
 
-    def by_address(request: Request, tenant_id: str, policy: Policy) -> None:
-        tenant = door.tenants.get(tenant_id) or door.tenants.default
+    def by_address(request: Request, user: User | None, policy: Policy) -> None:
+        tenant = (door.tenants.get(user.tenant) if user is not None else None) or door.tenants.default
         requests.limit(request.scope, tenant, policy, request.client.host if request.client else "")
 
     Admitted = Annotated[Admission, Depends(admitted("api-standard"))]
@@ -211,18 +211,17 @@ def _routes(door: Door, requests: Requests, clock: Clock, webrtc: WebRtcSessions
 
     @router.post("/api/v1/auth/login")
     async def login(request: Request, body: LoginBody) -> Response:
-        user = tokens.user(body.email)
-        by_address(request, DEFAULT_TENANT if user is None else user.tenant, "auth-strict")
+        by_address(request, tokens.user(body.email), "auth-strict")
         return JSONResponse(_login_answer(tokens.login(body.email, body.password, clock.wall())))
 
     @router.post("/api/v1/auth/mfa/verify")
     async def verify_mfa(request: Request, body: MfaBody) -> Response:
-        by_address(request, DEFAULT_TENANT, "auth-strict")
+        by_address(request, tokens.holder_of(body.mfaToken), "auth-strict")
         return JSONResponse(_login_answer(tokens.verify_mfa(body.mfaToken, body.code, clock.wall())))
 
     @router.post("/api/v1/auth/refresh")
     async def refresh(request: Request, body: RefreshBody) -> Response:
-        by_address(request, DEFAULT_TENANT, "api-standard")
+        by_address(request, tokens.holder_of(body.refreshToken), "api-standard")
         return JSONResponse(_login_answer(tokens.refresh(body.refreshToken, clock.wall())))
 
     @router.post("/api/v1/auth/logout")

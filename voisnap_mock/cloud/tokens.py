@@ -173,6 +173,11 @@ class SessionGrant:
     expires_at: float
     _used_by: str | None = None
 
+    @property
+    def kept_until(self) -> float:
+        """When it may be forgotten. One in use is asked for by every poll, and ends with its connection soon enough."""
+        return self.expires_at if self._used_by is None else self.expires_at + SESSIONS_KEPT
+
 
 class TokenAuthority:
     """Makes and checks the tokens of one server.
@@ -212,7 +217,7 @@ class TokenAuthority:
         self._api_keys[api_key] = user.tenant
 
     def expel(self, tenant_id: str) -> None:
-        """Forget the users and keys of a tenant that were enrolled, and every login of theirs."""
+        """Forget the users and keys of a tenant that were enrolled, every login of theirs and its session tokens."""
         gone = {email for email, user in self._enrolled.items() if user.tenant == tenant_id}
         self._enrolled = {email: user for email, user in self._enrolled.items() if email not in gone}
         self._api_keys = {key: tenant for key, tenant in self._api_keys.items() if tenant != tenant_id}
@@ -220,6 +225,7 @@ class TokenAuthority:
             token: grant for token, grant in self._grants.items() if grant.login.email.casefold() not in gone
         }
         self._logins = {token: login for token, login in self._logins.items() if login[0].email.casefold() not in gone}
+        self._sessions = {token: grant for token, grant in self._sessions.items() if grant.tenant_id != tenant_id}
 
     # --- making -------------------------------------------------------------------------------------------------
 
@@ -305,6 +311,7 @@ class TokenAuthority:
             known[0].is_dead = True
         elif identity.token_id:
             # Minted by somebody else with the published secret: only this token is known.
+            self._prune(now)
             self._revoked[identity.token_id] = identity.expires_at or now
         if refresh_token is not None and (grant := self._grants.get(refresh_token)) is not None:
             grant.login.is_dead = True
@@ -451,6 +458,13 @@ class TokenAuthority:
             return known
         return User(identity.email, "", first_name="", last_name="", role=identity.role, tenant=identity.tenant_id)
 
+    def holder_of(self, token: str) -> User | None:
+        """Who was given this refresh token, or this challenge for a code; None when nobody was."""
+        if (pending := self._mfa.get(token)) is not None:
+            return pending.user
+        grant = self._grants.get(token)
+        return None if grant is None else self.user(grant.login.email)
+
     # --- inside -------------------------------------------------------------------------------------------------
 
     def user(self, email: str) -> User | None:
@@ -471,19 +485,18 @@ class TokenAuthority:
 
     def _prune(self, now: float) -> None:
         """Forget what has expired, now and then: what is forgotten is refused as unknown or expired."""
-        size = len(self._grants) + len(self._logins) + len(self._mfa) + len(self._sessions)
-        if size < self._prune_at:
+        if self._size < self._prune_at:
             return
         self._grants = {token: grant for token, grant in self._grants.items() if grant.expires_at > now}
         self._logins = {token: login for token, login in self._logins.items() if login[1] > now}
         self._revoked = {token: until for token, until in self._revoked.items() if until > now}
         self._mfa = {token: pending for token, pending in self._mfa.items() if pending.expires_at > now}
-        # One that is in use is asked for again by long polling, and ends with its connection soon enough.
-        self._sessions = {
-            token: grant for token, grant in self._sessions.items() if grant.expires_at + SESSIONS_KEPT > now
-        }
-        left = len(self._grants) + len(self._logins) + len(self._mfa) + len(self._sessions)
-        self._prune_at = max(1024, 2 * left)
+        self._sessions = {token: grant for token, grant in self._sessions.items() if grant.kept_until > now}
+        self._prune_at = max(1024, 2 * self._size)
+
+    @property
+    def _size(self) -> int:
+        return sum(len(kept) for kept in (self._grants, self._logins, self._revoked, self._mfa, self._sessions))
 
     @cached_property
     def _jws(self) -> PyJWS:
