@@ -307,6 +307,19 @@ def test_agent_audio_may_come_later_all_of_it() -> None:
     assert len(fired(line)) == 1
 
 
+@pytest.mark.parametrize("late", [20, 30, 40, 100])
+def test_what_comes_in_time_again_does_not_overtake_what_is_due_at_that_moment(late: int) -> None:
+    """Frames of one word are alike: some of these delays end between two words."""
+    usual = phone("[]", BYE)
+    usual.start()
+    usual.wait(3)
+    for skip in range(20):
+        line = phone(f"{{at: audio.out, do: {{slow: {late}ms}}, skip: {skip}, times: 5}}", BYE)
+        line.start()
+        line.wait(3)
+        assert [e.pcm for e in line.all(AudioReady)] == [e.pcm for e in usual.all(AudioReady)], skip
+
+
 def test_audio_may_be_silent_from_a_position_on_and_for_a_while() -> None:
     line = phone("{id: hole, at: audio.out, when: {audio_after: 100ms}, do: {silence: true}, for: 99ms}")
     line.start()
@@ -477,14 +490,32 @@ def test_a_connection_lost_at_the_end_gets_no_end() -> None:
     ]
 
 
-def test_delayed_audio_is_played_before_the_agent_ends_the_call() -> None:
-    line = phone("{at: audio.out, do: {slow: 1s}}", BYE, understood=["bye"])
+@pytest.mark.parametrize("late", ["20ms", "40ms", "1s"])
+def test_delayed_audio_is_played_before_the_agent_ends_the_call(late: str) -> None:
+    line = phone(f"{{at: audio.out, do: {{slow: {late}}}}}", BYE, understood=["bye"])
     line.start()
     line.wait(3)
     line.say()
     line.wait(5)
     assert len(line.all(AudioReady)) == 50
     assert line.times(SessionEnded)[0] >= line.times(AudioReady)[-1]
+
+
+def test_a_session_may_end_by_itself_in_the_moment_in_which_something_held_back_is_due() -> None:
+    def call(max_duration: float | None) -> Phone:
+        script = script_of(timing={"max_duration": max_duration})
+        line = phone("{at: stt, do: {slow: 3s}}", script, understood=["refund"])
+        line.start()
+        line.say()
+        line.wait(5)
+        return line
+
+    (due,) = [
+        t
+        for t, event in zip(call(None).times(CallerTranscript), call(None).all(CallerTranscript), strict=True)
+        if event.is_final
+    ]
+    assert [event.reason for event in call(due).all(SessionEnded)] == [EndReason.MAX_DURATION]
 
 
 @pytest.mark.parametrize("point", ["start", "stt", "llm", "tts", "audio.in", "audio.out", "reconnect", "end"])

@@ -170,8 +170,10 @@ class FaultyMachine:
         while self._held and self._held[0][0] <= now:
             at = self._held[0][0]
             if at > self._now:
+                # The machine may end at that, and then nothing is held any more.
                 self._now = at
                 effects += self._pass_out(self._inner.advance(at))
+                continue
             due, _, act = heappop(self._held)
             effects += act(due)
         return effects
@@ -184,13 +186,18 @@ class FaultyMachine:
 
     def _in_order(self, way: str, seconds: float, act: _Act) -> list[SessionEffect]:
         """Do `act` in so many seconds, and not before what goes the same way."""
-        at = max(round(self._now + seconds, DIGITS), self._free_at.get(way, 0.0))
-        if at <= self._now:
+        at = round(self._now + seconds, DIGITS)
+        if at <= self._now and self._is_free(way):
             return act(at)
+        at = max(at, self._free_at.get(way, 0.0))
         self._free_at[way] = at
         self._serial += 1
         heappush(self._held, (at, self._serial, act))
         return []
+
+    def _is_free(self, way: str) -> bool:
+        """Nothing is held back on the way; what is due right now may not have been let go yet."""
+        return self._free_at.get(way, -1.0) < self._now
 
     def _hand_in(self, given: Any) -> list[SessionEffect]:
         return self._pass_out(self._inner.receive(given, self._now))
@@ -354,7 +361,7 @@ class FaultyMachine:
         return orders + self._in_order("stt", late, answer)
 
     def _hear(self, given: AudioArrived) -> list[SessionEffect]:
-        if not self._watches("audio.in") and self._free_at.get("audio.in", 0.0) <= self._now:
+        if not self._watches("audio.in") and self._is_free("audio.in"):
             self._audio["audio.in"] += FRAME_SECONDS
             return self._hand_in(given)
         late, frames = self._line("audio.in", given.pcm, CALLER_FRAME_BYTES, turn=self._understood + 1)
@@ -414,7 +421,7 @@ class FaultyMachine:
     def _say(self, effect: Emit, ready: AudioReady) -> list[SessionEffect]:
         if self._is_detached:
             return [effect]
-        if not self._watches("audio.out") and self._free_at.get("audio.out", 0.0) <= self._now:
+        if not self._watches("audio.out") and self._is_free("audio.out"):
             self._audio["audio.out"] += FRAME_SECONDS
             return [effect]
         late, frames = self._line("audio.out", ready.pcm, AGENT_FRAME_BYTES, turn=self.turns)
@@ -440,8 +447,8 @@ class FaultyMachine:
                     pass
         if ended.reason in _NOBODY_WAITS:
             late = 0.0
-        elif ended.reason not in _ABRUPT:
-            late = max(late, self._free_at.get("audio.out", 0.0) - self._now)
+        elif ended.reason not in _ABRUPT and "audio.out" in self._free_at:
+            self._free_at["end"] = self._free_at["audio.out"]
         shown, orders = effect, self._ordered()
         self._is_ending = True
 
