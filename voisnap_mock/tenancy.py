@@ -41,6 +41,9 @@ _NO_WISHES = Wishes()
 class Tenancy:
     """Makes, changes and ends the tenants of one server. Everything is called on the server's loop.
 
+    Attributes:
+        on_drop: told of each tenant that is dropped, its calls ended, before what is known of it goes.
+
     Args:
         file: the server's agents file.
         recordings: its prompts.
@@ -73,6 +76,7 @@ class Tenancy:
         self._first: dict[str, AgentsFile] = {}
         self._prompts: dict[str, Recordings] = {}
         self.tenants = Tenants(self._make)
+        self.on_drop: Callable[[Tenant], None] = lambda tenant: None
         self.load(file)
 
     @property
@@ -138,6 +142,7 @@ class Tenancy:
         self._prompts.pop(tenant_id, None)
         self._tokens.expel(tenant_id)
         await tenant.sessions.close()
+        self.on_drop(tenant)
         self._faults.close(tenant_id)
         tenant.journal.close()
         if tenant.own is not None:

@@ -182,6 +182,43 @@ def test_reports_tell_calls_faults_problems_and_coverage(project: Path) -> None:
     assert (suite.get("tests"), suite.get("failures")) == ("3", "2")
 
 
+# A suite that gives each of its tests a tenant, and ends it.
+ENDS_TENANTS = """
+import asyncio, json, os
+from urllib.request import Request, urlopen
+from voisnap_mock.caller import ChatUser
+from voisnap_mock.clock import SystemClock
+
+base = os.environ["VOISNAP_BASE_URL"]
+
+def ask(method, path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    return urlopen(Request(f"{base}/__voisnap/{path}", data, {"Content-Type": "application/json"}, method=method))
+
+async def chat(token):
+    async with ChatUser(base, "agt_strict", access_token=token, clock=SystemClock()) as user:
+        await user.write("no")
+        await user.wait_for_end(within=5)
+
+for id in ("one", "two"):
+    fault = {"id": id, "at": "llm", "when": {"turn": 8}, "do": {"error": "LLM_PROVIDER_ERROR"}}
+    tenant = json.load(ask("POST", "tenants", {"faults": [fault]}))
+    asyncio.run(chat(tenant["accessToken"]))
+    ask("DELETE", "tenants/" + tenant["tenantId"])
+"""
+
+
+def test_tenants_that_the_suite_has_ended_count_too(project: Path) -> None:
+    result = run("exec", "--clock", "virtual", "--strict", "--report", "json", *python(ENDS_TENANTS), cwd=project)
+    assert result.returncode == 113, result.stderr
+    report = json.loads((project / "voisnap-mock.json").read_text())
+    assert [fault["id"] for fault in report["faults"]] == ["never", "one", "two"], "the file's own is told once"
+    assert result.stderr.count("never fired: ") == 3
+    assert [call["agentId"] for call in report["calls"]] == ["agt_strict"] * 2
+    assert sum("the script did not go on" in problem for problem in report["problems"]) == 2
+    assert report["coverage"]["methods"]["ChatHub.SendMessageAsync"] == 2
+
+
 def test_what_no_xml_may_hold_does_not_spoil_a_junit_report(project: Path) -> None:
     run("exec", "--report", "junit", "--", *COMMAND, "chat", "agt_strict", "--say", "no\x1b[1m \ufffe", cwd=project)
     failures = ET.parse(project / "voisnap-mock.xml").getroot().iter("failure")

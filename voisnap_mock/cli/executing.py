@@ -13,17 +13,18 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voisnap_mock.app import App
 from voisnap_mock.cli.console import open_console, print_error
 from voisnap_mock.cli.failures import INTERRUPTED
 from voisnap_mock.cli.run_report import Format, RunReport, TenantReport, write_report
-from voisnap_mock.cli.serving import fault_lines
+from voisnap_mock.cli.serving import fault_lines, unfired_line
 from voisnap_mock.cloud.tenants import Tenant
 from voisnap_mock.config import ENVIRONMENT_PREFIX, client_variables, load_settings
 from voisnap_mock.errors import ConfigError, PortTaken
+from voisnap_mock.faults.reading import faults_of
 from voisnap_mock.lint import lint_of
 from voisnap_mock.server import Server, run_server, stop_signals
 from voisnap_mock.testing.checks import problems_in
@@ -78,6 +79,8 @@ def execute(flags: Mapping[str, object], plan: ExecPlan) -> None:
 
 
 async def _run(app: App, plan: ExecPlan) -> int:
+    dropped: list[TenantReport] = []
+    app.tenancy.on_drop = lambda tenant: dropped.append(_report_dropped(app, tenant))
     signals = _Signals(plan.kill_after)
     with stop_signals(signals.take):
         async with Server(app) as server:
@@ -95,18 +98,23 @@ async def _run(app: App, plan: ExecPlan) -> int:
             signals.close()
             # As shells say that a signal ended a command.
             code = INTERRUPTED if signals.is_twice else 128 - code if code < 0 else code
-            return _conclude(app, plan, code)
+            return _conclude(app, plan, code, dropped)
 
 
-def _conclude(app: App, plan: ExecPlan, code: int) -> int:
-    """Tell what was left behind; returns the exit code that follows from it."""
-    report = RunReport(tuple(plan.command), code, tuple(_report(app, tenant) for tenant in app.tenants.all()))
+def _conclude(app: App, plan: ExecPlan, code: int, dropped: Sequence[TenantReport]) -> int:
+    """Tell what was left behind, also by tenants that are gone; returns the exit code that follows from it."""
+    left = (_report(app, tenant) for tenant in app.tenants.all())
+    report = RunReport(tuple(plan.command), code, (*left, *dropped))
     console = open_console(sys.stderr)
     for tenant in report.tenants:
         for problem in tenant.problems:
             console.line(problem)
     for line in fault_lines(app):
         console.line(*line)
+    for tenant in dropped:
+        for fault in tenant.faults:
+            if not fault.fired:
+                console.line(*unfired_line(fault, tenant.id))
     for format_, path in plan.reports:
         try:
             write_report(format_, path, report)
@@ -127,6 +135,13 @@ def _report(app: App, tenant: Tenant) -> TenantReport:
         lint=lint_of(entries),
         coverage=tenant.coverage,
     )
+
+
+def _report_dropped(app: App, tenant: Tenant) -> TenantReport:
+    """The same of one that goes. Faults of the server's file are there for all tenants, and no promise of this one."""
+    standing = faults_of(app.tenancy.file).rules
+    report = _report(app, tenant)
+    return replace(report, faults=[fault for fault in report.faults if fault.rule not in standing])
 
 
 def _variables(server: Server) -> dict[str, str]:

@@ -13,6 +13,7 @@ from voisnap_mock.agents.script import DEFAULT_TENANT, AgentsFile, Auth
 from voisnap_mock.app import App
 from voisnap_mock.cli.console import Console, Span, bar, open_console
 from voisnap_mock.config import load_settings
+from voisnap_mock.faults.plan import RuleReport
 from voisnap_mock.server import Server
 from voisnap_mock.server import serve as serve_until_signal
 
@@ -51,16 +52,21 @@ def serve(flags: Mapping[str, object]) -> None:
 def fault_lines(app: App) -> Iterator[tuple[str | Span, ...]]:
     """What people must know of the faults at the end: those that never fired, and how to have the same again."""
     for tenant_id in app.tenants.ids:
-        of_whom = "" if tenant_id == DEFAULT_TENANT else f" of {tenant_id}"
         for report in app.faults.report(tenant_id):
             if not report.fired:
-                yield (
-                    Span("never fired: ", "yellow"),
-                    f"{report.rule.id}{of_whom}",
-                    Span(f"  {report.near_miss}", "dim"),
-                )
+                yield unfired_line(report, tenant_id)
         if app.faults.has_drawn(tenant_id):
-            yield (f"The same faults again{of_whom}: --faults {app.faults.token(tenant_id)}",)
+            yield (f"The same faults again{_of(tenant_id)}: --faults {app.faults.token(tenant_id)}",)
+
+
+def unfired_line(report: RuleReport, tenant_id: str) -> tuple[str | Span, ...]:
+    """A fault that never fired, and what came nearest."""
+    what = f"{report.rule.id}{_of(tenant_id)}"
+    return Span("never fired: ", "yellow"), what, Span(f"  {report.near_miss}", "dim")
+
+
+def _of(tenant_id: str) -> str:
+    return "" if tenant_id == DEFAULT_TENANT else f" of {tenant_id}"
 
 
 def _start_lines(server: Server) -> Iterator[tuple[str | Span, ...]]:
