@@ -182,7 +182,7 @@ class Tenancy:
         seed = self.seed_for(tenant_id) if wishes.seed is None else wishes.seed
         journal = Journal(self._clock, file.limits.journal_entries, file.limits.journal_bytes)
         mode = wishes.clock or self._settings.clock
-        calls = CallArchive(journal, mode=mode, recorder=self._recorder)
+        calls = CallArchive(journal, recorder=self._recorder)
         sessions = SessionTable(
             clock=self._clock,
             ids=IdSource(seed),

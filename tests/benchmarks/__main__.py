@@ -413,8 +413,8 @@ def record(quick: bool) -> dict[str, object]:
         for name, writer in (("us_per_frame", None), ("us_per_frame_recorded", recorder)):
             best = math.inf
             for turn in range(3):
-                archive = CallArchive(Journal(SystemClock()), mode="real", recorder=writer)
-                tap = archive.open(_Quiet(f"conv_{turn}", script))
+                archive = CallArchive(Journal(SystemClock()), recorder=writer)
+                tap = archive.open(_Quiet(f"conv_{turn}", script), "real")
                 began = perf_counter()
                 for number in range(seconds * 50):
                     tap.heard(sound[:640], number * 0.02)

@@ -22,6 +22,7 @@ from websockets.exceptions import InvalidStatus
 from voisnap_mock.audio.tts import say
 from voisnap_mock.clock import ManualClock
 from voisnap_mock.journal import JournalFilter
+from voisnap_mock.recordings.reading import read_packed
 from voisnap_mock.server import Server
 from voisnap_mock.signalr import HubError
 
@@ -285,6 +286,29 @@ async def test_media_is_real_time_whatever_the_clock_of_the_server(make_server: 
         peer.listener.connected()
         await caller.wait_for("TranscriptionOf", isFinal=True, text="Hello.")
         assert session.t > 0.2
+
+
+async def test_a_call_is_recorded_by_real_time_whatever_the_clock_of_the_server(make_server: ServerFactory) -> None:
+    peers = FakePeers()
+    server = await make_server(load_peers=lambda: peers, call_clock="virtual")
+    async with await WebRtcCaller.to(server, "agt_desk") as caller:
+        peer = await offered(caller, peers)
+        peer.listener.connected()
+        for _ in range(5):
+            peer.listener.heard(b"\x01\x02" * 320)
+        await caller.wait_for("TranscriptionOf", isFinal=True, text="Hello.")
+        await caller.invoke("EndSessionAsync", "user_ended")
+        await caller.wait_for("SessionEnded")
+        async with httpx.AsyncClient(base_url=server.base_url, trust_env=False) as http:
+            (facts,) = (await http.get("/__voisnap/calls")).json()["data"]
+            packed = (await http.get(f"/__voisnap/calls/{facts['id']}/file")).content
+    record = read_packed("the call", packed)
+    assert (record.facts["channel"], record.facts["clock"]) == ("webrtc", "real")
+    assert record.facts["startedAt"] is not None
+    assert all(event["at"] is not None for event in record.events)
+    assert [said.text for said in record.transcript] == ["Hello."]
+    assert b"\x01\x02" * 320 * 5 in record.audio["in"]
+    assert b"".join(peer.played).strip(b"\0") in record.audio["out"], "not cut up by what is a little late"
 
 
 # --- the session token -----------------------------------------------------------------------------------------

@@ -55,11 +55,11 @@ class Shelf:
 
     def __init__(self, most_bytes: int = 1_000_000) -> None:
         self.journal = Journal(ManualClock())
-        self.archive = CallArchive(self.journal, mode="virtual", most_bytes=most_bytes)
+        self.archive = CallArchive(self.journal, most_bytes=most_bytes)
 
     def call(self, call_id: str, seconds: float, *, is_over: bool = True) -> tuple[Spoken, TappedCall]:
         session = Spoken(call_id)
-        tap = self.archive.open(session)
+        tap = self.archive.open(session, "virtual")
         for number in range(round(seconds * 50)):
             tap.heard(LOUD, (number + 1) * 0.02)
         if is_over:
@@ -215,7 +215,7 @@ def test_the_last_thousand_calls_are_known_and_a_live_one_is_never_forgotten() -
 
 def test_a_chat_has_no_audio() -> None:
     shelf = Shelf()
-    tap = shelf.archive.open(Spoken("conv_chat", channel="chat"))
+    tap = shelf.archive.open(Spoken("conv_chat", channel="chat"), "virtual")
     tap.close()
     with pytest.raises(NoAudio, match="'conv_chat' is a chat"):
         shelf.archive.wav("conv_chat", "out")

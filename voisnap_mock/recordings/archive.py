@@ -81,21 +81,26 @@ class TappedCall:
     """A call in the archive. Listens in on its session; all methods belong to the server's loop.
 
     Attributes:
+        mode: how its time passes: `real`, `4x` or `virtual`.
+        with_real_time: its record tells when things happened; on a virtual clock it does not.
         pieces: the audio of each side that is in memory, with its place in samples.
         bytes: what they take.
         is_cut: the audio had to go from memory, and what comes is not kept there either.
         last_seq: the journal's last entry of the call; None while it goes on.
     """
 
-    def __init__(self, archive: CallArchive, session: Tapped, *, slack: float, folder: CallFolder | None) -> None:
+    def __init__(self, archive: CallArchive, session: Tapped, *, mode: ClockMode, folder: CallFolder | None) -> None:
         self.id = session.id
+        self.mode = mode
+        self.with_real_time = _with_real_time(mode)
         self.has_audio = session.channel != "chat"
         self.folder = folder
         self.is_cut = False
         self.bytes = 0
         self.pieces: dict[Side, list[tuple[int, bytes]]] = {side: [] for side in WAVS}
         self.tracks: dict[Side, Track] = {
-            side: Track(rate, slack=slack, keep=partial(archive.keep, self, side)) for side, rate in RATES.items()
+            side: Track(rate, slack=_SLACK[mode], keep=partial(archive.keep, self, side))
+            for side, rate in RATES.items()
         }
         self.last_seq: int | None = None
         self._archive = archive
@@ -132,7 +137,7 @@ class TappedCall:
     @property
     def recorded_facts(self) -> dict[str, Any]:
         """The same for `call.json`: on a virtual clock nothing of real time is in it."""
-        return self.facts if self._archive.with_real_time else self.facts | {"startedAt": None}
+        return self.facts if self.with_real_time else self.facts | {"startedAt": None}
 
     def _facts_of(self, session: Tapped) -> dict[str, Any]:
         return {
@@ -141,7 +146,7 @@ class TappedCall:
             "tenantId": session.tenant_id,
             "channel": session.channel,
             "status": session.status,
-            "clock": self._archive.mode,
+            "clock": self.mode,
             "startedAt": None if session.started_at is None else iso_timestamp(session.started_at),
             "durationSeconds": None if session.duration is None else round(session.duration, 3),
             "reason": None if session.reason is None else str(session.reason),
@@ -151,12 +156,8 @@ class TappedCall:
 class CallArchive:
     """The calls of one tenant. Belongs to the server's loop.
 
-    Attributes:
-        with_real_time: records tell when things happened; on a virtual clock they do not.
-
     Args:
         journal: where the events of the calls are.
-        mode: of the tenant's clock: `real`, `4x` or `virtual`.
         recorder: writes the calls to the disk too.
         most_bytes: of audio that is kept in memory.
     """
@@ -165,14 +166,10 @@ class CallArchive:
         self,
         journal: Journal,
         *,
-        mode: ClockMode,
         recorder: Recorder | None = None,
         most_bytes: int = MOST_AUDIO_BYTES,
     ) -> None:
-        self.mode = mode
-        self.with_real_time = mode != "virtual"
         self._journal = journal
-        self._slack = _SLACK[mode]
         self._recorder = recorder
         self._most_bytes = most_bytes
         self._calls: OrderedDict[str, TappedCall] = OrderedDict()
@@ -184,15 +181,15 @@ class CallArchive:
 
     # --- for sessions -----------------------------------------------------------------------------------------------
 
-    def open(self, session: Tapped) -> TappedCall:
-        """Tap a session, before anything of it is in the journal."""
+    def open(self, session: Tapped, mode: ClockMode) -> TappedCall:
+        """Tap a session whose time passes so, before anything of it is in the journal."""
         folder: CallFolder | None = None
         if self._recorder is not None:
             folder = self._recorder.open(
-                session.id, with_real_time=self.with_real_time, note=partial(self._note_failure, session.id)
+                session.id, with_real_time=_with_real_time(mode), note=partial(self._note_failure, session.id)
             )
             self._recording[session.id] = folder
-        call = TappedCall(self, session, slack=self._slack, folder=folder)
+        call = TappedCall(self, session, mode=mode, folder=folder)
         self._calls[call.id] = call
         if folder is not None:
             folder.begin(call.recorded_facts, has_audio=call.has_audio)
@@ -281,7 +278,7 @@ class CallArchive:
         """
         call = self._find(call_id)
         lines = [
-            event_line(entry, number, with_real_time=self.with_real_time)
+            event_line(entry, number, with_real_time=call.with_real_time)
             for number, entry in enumerate(self.entries(call_id), start=1)
         ]
         said = (utterance_in(line) for line in lines)
@@ -334,6 +331,10 @@ class CallArchive:
         call = self._calls.get(call_id)
         tenant_id = None if call is None else call.facts["tenantId"]
         self._journal.append("recording.failed", tenant_id=tenant_id, call_id=call_id, message=message)
+
+
+def _with_real_time(mode: ClockMode) -> bool:
+    return mode != "virtual"
 
 
 def zip_of(files: Mapping[str, bytes], folder: str) -> bytes:

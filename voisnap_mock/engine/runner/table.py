@@ -72,7 +72,7 @@ class SessionTable:
         synthesis_timeout: seconds of real time after which a voice counts as failed; for ears the script says it.
         crew: runs blocking work; by default four threads of its own.
         targets: how the journal names what clients call an event, and caller audio.
-        tap_for: asked for every session that is opened, before it has journaled anything.
+        tap_for: asked for every session that is opened, before it has journaled anything; told how its time passes.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class SessionTable:
         idle_grace: float | None = None,
         synthesis_timeout: float = 20.0,
         crew: Crew | None = None,
-        tap_for: Callable[[Session], Tap] | None = None,
+        tap_for: Callable[[Session, ClockMode], Tap] | None = None,
         targets: Mapping[type[object], str] = MappingProxyType({}),
     ) -> None:
         self._clock = clock
@@ -285,7 +285,7 @@ class SessionTable:
             )
         else:
             pace = RealPace(session, clock=self._clock, ticker=self._ticker, speed=_SPEEDS[mode])
-        tap = None if self._tap_for is None else self._tap_for(session)
+        tap = None if self._tap_for is None else self._tap_for(session, mode)
         if session.channel == "chat":
             return Works(pace, tap=tap)
         ear = EarQueue(
