@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
+
+SPEEDS: Mapping[str, float] = {"real": 1.0, "4x": 4.0}
+"""How fast call time passes, for each `--clock` that goes by real time."""
 
 
 class Timer(Protocol):

@@ -10,11 +10,10 @@ from voisnap_mock.cli.console import Console, Span, open_console, print_json
 from voisnap_mock.cli.failures import CheckFailed
 from voisnap_mock.cli.recorded import find_record
 from voisnap_mock.cli.service import access_token, ask, find_login, find_server
-from voisnap_mock.clock import SystemClock
+from voisnap_mock.clock import SPEEDS, SystemClock
 from voisnap_mock.replay import Plan, Replayed, Row, Seen, compare, plan_of, play, seen_in, timed
 
 # How the control API names the clocks whose time passes by itself. A server without a control API is in real time.
-_SPEEDS = {"real": 1.0, "4x": 4.0}
 
 
 def replay(
@@ -82,7 +81,7 @@ def _speed_of(server: str, tenant: str | None) -> float | None:
     answer = ask("GET", f"{server}/__voisnap/clock", tenant=tenant)
     match answer.body:
         case {"mode": str(mode)} if answer.status == 200:
-            return _SPEEDS.get(mode)
+            return SPEEDS.get(mode)
         case _:
             return 1.0
 

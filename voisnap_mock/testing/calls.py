@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from voisnap_mock.agents.script import EndReason
 from voisnap_mock.agents.shape import did_you_mean
 from voisnap_mock.audio.frames import CALLER_FRAME_BYTES, FRAME_SECONDS
-from voisnap_mock.clock import Clock
+from voisnap_mock.clock import SPEEDS, Clock
 from voisnap_mock.cloud.tenants import Tenant
 from voisnap_mock.cloud.wire import ArgumentError, one_digit
 from voisnap_mock.coverage import EVENTS, EVENTS_OF, METHODS
@@ -33,7 +33,6 @@ QUIET = 0.01
 """Seconds of real time without anything from the client after which, while a test waits, the agent goes on."""
 
 _LOOK_EVERY = 0.005
-_SPEEDS = {"real": 1.0, "4x": 4.0}
 _TARGETS = frozenset(name for table in (EVENTS, METHODS) for names in table.values() for name in names)
 # Where an entry says something in words.
 _WORDS = ("text", "message", "code", "reason", "digit", "summary", "rule")
@@ -287,7 +286,7 @@ class CallBook:
             call_seconds: how much call time may pass meanwhile, which takes real time on a clock that is not virtual.
             patience: instead of the test's own.
         """
-        passing = 0.0 if self.is_virtual else call_seconds / _SPEEDS[self.tenant.sessions.mode]
+        passing = 0.0 if self.is_virtual else call_seconds / SPEEDS[self.tenant.sessions.mode]
         give_up = self.clock.monotonic() + (self.patience if patience is None else patience) + passing
 
         async def look_again() -> bool:

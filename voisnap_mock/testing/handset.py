@@ -36,8 +36,9 @@ from voisnap_mock.caller import (
     VoiceCaller,
     Wrote,
 )
+from voisnap_mock.clock import SPEEDS
 from voisnap_mock.cloud.tenants import Tenant
-from voisnap_mock.engine.runner import ClockMode, Session
+from voisnap_mock.engine.runner import Session
 from voisnap_mock.errors import VoisnapMockError
 from voisnap_mock.journal import JournalEntry, JournalFilter
 from voisnap_mock.tracks import Recording
@@ -53,7 +54,6 @@ _STOPS = frozenset(
     {"agent.transcript", "session.ended", "session.detached", "session.failed", "transfer.started", "event.pushed"}
 )
 _LINES = ("agent.transcript", "caller.transcript", "agent.message", "caller.message")
-_SPEEDS: Mapping[ClockMode, float] = {"real": 1.0, "4x": 4.0}
 
 
 class NothingHeard(VoisnapMockError):
@@ -278,7 +278,7 @@ class AsyncParty(Generic[Line_]):
 
     async def _wait_for_news(self, seconds: float) -> None:
         """On a clock that goes by itself."""
-        await self._open_line.wait_for_news(max(0.001, seconds / _SPEEDS[self._tenant.sessions.mode]))
+        await self._open_line.wait_for_news(max(0.001, seconds / SPEEDS[self._tenant.sessions.mode]))
 
     def _shown(self) -> str:
         lines = "; ".join(f"{who}: {text!r}" for who, text in self._said)
@@ -353,7 +353,7 @@ class AsyncHandset(AsyncParty[VoiceCaller]):
             access_token=self._access_token(),
             clock=self._app.clock,
             metadata=self._metadata,
-            speed=None if self._is_virtual else _SPEEDS[self._tenant.sessions.mode],
+            speed=None if self._is_virtual else SPEEDS[self._tenant.sessions.mode],
             call_time=self._time_of_audio,
             on_event=self._learn,
         )

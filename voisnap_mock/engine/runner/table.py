@@ -13,7 +13,7 @@ from typing import Literal
 
 from voisnap_mock.agents.dialogue import Dialogue
 from voisnap_mock.agents.script import AgentScript, EndReason, Fidelity, Limits
-from voisnap_mock.clock import Clock
+from voisnap_mock.clock import SPEEDS, Clock
 from voisnap_mock.engine.call import Call
 from voisnap_mock.engine.chat import Chat
 from voisnap_mock.engine.events import HangupRequested, SessionId
@@ -31,7 +31,6 @@ from voisnap_mock.journal import Journal
 
 ClockMode = Literal["real", "4x", "virtual"]
 
-_SPEEDS = {"real": 1.0, "4x": 4.0}
 _CATCH_UP = 0.06
 _EAR_THREADS = 4
 _ENDED_KEPT = 1_000
@@ -138,7 +137,7 @@ class SessionTable:
             dialogue=Dialogue(script, variables=variables),
             endpointer=self._endpointer_for(script),
             # On a virtual clock no driver is ever late.
-            catch_up=math.inf if mode == "virtual" else _CATCH_UP * _SPEEDS[mode],
+            catch_up=math.inf if mode == "virtual" else _CATCH_UP * SPEEDS[mode],
         )
         return self._open(
             self._new_id(), script, call, tenant_id=tenant_id, channel=channel, outlet=outlet, variables=variables
@@ -284,7 +283,7 @@ class SessionTable:
                 note=session.note,
             )
         else:
-            pace = RealPace(session, clock=self._clock, ticker=self._ticker, speed=_SPEEDS[mode])
+            pace = RealPace(session, clock=self._clock, ticker=self._ticker, speed=SPEEDS[mode])
         tap = None if self._tap_for is None else self._tap_for(session, mode)
         if session.channel == "chat":
             return Works(pace, tap=tap)
