@@ -21,8 +21,9 @@ from websockets.exceptions import InvalidStatus
 
 from voisnap_mock.agents.reading import parse_agents
 from voisnap_mock.app import App
+from voisnap_mock.clock import ManualClock
 from voisnap_mock.config import Settings
-from voisnap_mock.errors import AgentsFileError, ConfigError, PortTaken
+from voisnap_mock.errors import AgentsFileError, ConfigError, MisuseError, PortTaken
 from voisnap_mock.server import MockServer, Server, bind
 from voisnap_mock.signalr.errors import SignalRError
 from voisnap_mock.signalr.uvicorn_ws import HubSocket
@@ -62,6 +63,29 @@ def test_a_mock_server_answers_as_soon_as_it_is_started_and_no_longer_when_stopp
     with pytest.raises(OSError, match="refused"):
         get(f"{server.base_url}/readyz")
     server.stop()
+
+
+def test_a_mock_server_is_started_once() -> None:
+    with MockServer() as server, pytest.raises(MisuseError, match="started once"):
+        server.start()
+
+
+def test_whatever_keeps_a_mock_server_from_starting_is_told_to_who_starts_it() -> None:
+    """One that was said to be running, and is not, would fail each test for another reason."""
+
+    class Clock(ManualClock):
+        has_battery = True
+
+        def wall(self) -> float:
+            if not self.has_battery:
+                raise RuntimeError("no battery")
+            return super().wall()
+
+    clock = Clock()
+    server = MockServer(clock=clock)
+    clock.has_battery = False
+    with pytest.raises(RuntimeError, match="no battery"):
+        server.start()
 
 
 def test_servers_in_one_process_share_nothing() -> None:
@@ -314,6 +338,7 @@ async def test_an_edit_brings_tenants_and_takes_them_away(tmp_path: Path) -> Non
 PROGRAM = """
 import asyncio, sys
 from voisnap_mock.app import App
+from voisnap_mock.clock import ManualClock
 from voisnap_mock.config import Settings
 from voisnap_mock.server import serve
 

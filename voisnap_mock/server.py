@@ -215,8 +215,10 @@ class MockServer:
 
         Raises:
             PortTaken: the address cannot be bound.
+            MisuseError: it was started before.
         """
-        assert self._thread is None, "a MockServer is started once"
+        if self._thread is not None:
+            raise MisuseError("a MockServer is started once: make another one")
         listening = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(listening,), name="voisnap-mock", daemon=True)
         self._thread.start()
@@ -365,7 +367,10 @@ class MockServer:
     def _run(self, listening: threading.Event) -> None:
         try:
             asyncio.run(self._serve(listening))
-        except (PortTaken, ConfigError, OSError) as error:
+        except BaseException as error:
+            if listening.is_set():
+                raise
+            # Whatever it is, it is for whoever waits for the start.
             self._failure = error
         finally:
             listening.set()
