@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -151,7 +152,9 @@ def test_options_and_ini_keys_set_the_same(suite: pytest.Pytester) -> None:
     )
     by_ini = run(suite, source, "-rP")
     by_ini.assert_outcomes(passed=1)
-    assert [path.is_dir() for path in (suite.path / "calls").iterdir()] == [True]
+    (record,) = (suite.path / "calls").iterdir()
+    facts = json.loads((record / "call.json").read_text())
+    assert (facts["agentId"], facts["status"]) == ("agt_mine", "ended"), "written to its end when the run is over"
     by_option = run(suite, source, "-rP", "--voisnap-seed", "6")
 
     def ids(result: pytest.RunResult) -> list[str]:
