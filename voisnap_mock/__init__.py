@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from voisnap_mock.agents.script import AgentsFile
     from voisnap_mock.audio.marking import decode_speech
+    from voisnap_mock.caller import CallRefused
     from voisnap_mock.clock import ManualClock
     from voisnap_mock.config import Settings, load_settings, parse_agents
     from voisnap_mock.errors import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     )
     from voisnap_mock.journal import JournalEntry, JournalFilter
     from voisnap_mock.server import MockServer
+    from voisnap_mock.testing.handset import NothingHeard
     from voisnap_mock.testing.mock import CallLeftOpen, Mock
     from voisnap_mock.testing.mock_calls import AsyncMockCall, MockCall
 
@@ -38,6 +40,7 @@ __all__ = [
     "AgentsFileError",
     "AsyncMockCall",
     "CallLeftOpen",
+    "CallRefused",
     "ConfigError",
     "ExpectationFailed",
     "FaultsError",
@@ -49,6 +52,7 @@ __all__ = [
     "MockCall",
     "MockServer",
     "ModelError",
+    "NothingHeard",
     "PortTaken",
     "Settings",
     "VoisnapMockError",
@@ -63,6 +67,7 @@ _HOMES = {
     "AgentsFileError": "errors",
     "AsyncMockCall": "testing.mock_calls",
     "CallLeftOpen": "testing.mock",
+    "CallRefused": "caller",
     "ConfigError": "errors",
     "ExpectationFailed": "errors",
     "FaultsError": "errors",
@@ -74,6 +79,7 @@ _HOMES = {
     "MockCall": "testing.mock_calls",
     "MockServer": "server",
     "ModelError": "errors",
+    "NothingHeard": "testing.handset",
     "PortTaken": "errors",
     "Settings": "config",
     "VoisnapMockError": "errors",
