@@ -465,18 +465,34 @@ async def test_a_bad_offer_is_an_error_of_its_invocation_and_the_next_one_is_ans
 async def test_of_ten_thousand_candidates_the_first_hundred_count(make_server: ServerFactory) -> None:
     peers = FakePeers()
     server = await make_server(load_peers=lambda: peers)
-    candidate = {"candidate": "candidate:1 1 udp 1 127.0.0.1 5000 typ host", "sdpMid": "0"}
+
+    def candidate(port: int) -> dict[str, str]:
+        return {"candidate": f"candidate:1 1 udp 1 127.0.0.1 {port} typ host", "sdpMid": "0"}
+
     async with await WebRtcCaller.to(server, "agt_desk") as caller:
         peer = await offered(caller, peers)
-        for _ in range(9_999):
-            await caller.client.send("SendIceCandidateAsync", candidate)
+        for port in range(9_999):
+            await caller.client.send("SendIceCandidateAsync", candidate(port))
         with pytest.raises(HubError, match="number 10000 of this call, 100 are the most"):
-            await caller.invoke("SendIceCandidateAsync", candidate)
+            await caller.invoke("SendIceCandidateAsync", candidate(9_999))
         assert len(peer.candidates) == 100
         peer.listener.connected()
         await caller.wait_for("TranscriptionOf", isFinal=True, text="Hello.")
     refusals = notes(server, "method.refused")
     assert len(refusals) < 10, "one remark is enough"
+
+
+async def test_offer_after_offer_brings_no_more_candidates_than_one_may(make_server: ServerFactory) -> None:
+    peers = FakePeers()
+    server = await make_server(load_peers=lambda: peers)
+    async with await WebRtcCaller.to(server, "agt_desk") as caller:
+        peer = await offered(caller, peers)
+        for first in range(0, 400, 40):
+            lines = [f"a=candidate:1 1 udp 1 127.0.0.1 {1000 + port} typ host\r\n" for port in range(first, first + 40)]
+            for _ in range(2):
+                await caller.invoke("SendOfferAsync", {"sdp": OFFER + "".join(lines), "type": "offer"})
+        assert len(peer.candidates) == len(set(peer.candidates)) == 100
+    assert len(notes(server, "webrtc.candidate_refused")) == 1, "one remark is enough"
 
 
 @pytest.mark.parametrize(

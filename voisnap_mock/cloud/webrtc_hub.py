@@ -59,7 +59,7 @@ class WebRtcCall(HubOutlet):
         candidates: how many the client has sent.
     """
 
-    __slots__ = ("_early", "_mids", "_new_peer", "_patience", "_peer", "_record", "_start", "candidates")
+    __slots__ = ("_early", "_mids", "_new_peer", "_patience", "_peer", "_record", "_start", "_tried", "candidates")
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class WebRtcCall(HubOutlet):
         self._peer: Peer | None = None
         self._mids: tuple[str, ...] = ()
         self._early: list[IceCandidate] = []
+        self._tried: set[IceCandidate] = set()
         self._record: Session | None = None
         self.candidates = 0
         self._patience: Timer | None = None
@@ -114,7 +115,7 @@ class WebRtcCall(HubOutlet):
         early, self._early = self._early, []
         for candidate in (*offer.candidates, *early):
             if self._knows_section(candidate):
-                await peer.add_candidate(candidate)
+                await self._try(peer, candidate)
         return answer
 
     async def take_candidate(self, candidate: IceCandidate) -> None:
@@ -136,7 +137,17 @@ class WebRtcCall(HubOutlet):
                 f"Argument 1 'candidate': sdpMid {candidate.mid!r}, sdpMLineIndex {candidate.line} name no section of "
                 f"the offer; its sections are {', '.join(map(repr, self._mids))}"
             )
-        await self._peer.add_candidate(candidate)
+        await self._try(self._peer, candidate)
+
+    async def _try(self, peer: Peer, candidate: IceCandidate) -> None:
+        """Each once, since a later offer names all that were before; and not more than any client has."""
+        if candidate in self._tried or len(self._tried) > MOST_CANDIDATES:
+            return
+        self._tried.add(candidate)
+        if len(self._tried) <= MOST_CANDIDATES:
+            await peer.add_candidate(candidate)
+        else:
+            self.note("webrtc.candidate_refused", candidate=candidate.text, message=f"{MOST_CANDIDATES} are the most")
 
     def _knows_section(self, candidate: IceCandidate) -> bool:
         if candidate.mid is not None:
