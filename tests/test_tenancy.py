@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -111,6 +112,20 @@ def test_reset_leads_back_to_the_file_that_the_tenant_began_with(server: MockSer
     server.wait_for(reset())
     assert greeting_in(server, made.tenant.id) == "First."
     assert greeting_in(server, follower.tenant.id) == "Server."
+
+
+def test_reset_also_leads_back_to_the_prompts_that_the_tenant_began_with(server: MockServer, tmp_path: Path) -> None:
+    made, follower = create(server, Wishes(recordings=tmp_path / "first")), create(server)
+    tenants = (made.tenant, follower.tenant)
+    before = [tenant.sessions.prompts for tenant in tenants]
+
+    async def give_and_reset() -> None:
+        for tenant in tenants:
+            server.app.tenancy.give(tenant, agents("Second."), tmp_path / "second")
+            server.app.tenancy.reset(tenant)
+
+    server.wait_for(give_and_reset())
+    assert [tenant.sessions.prompts for tenant in tenants] == before
 
 
 def test_a_dropped_tenant_leaves_nothing(server: MockServer) -> None:

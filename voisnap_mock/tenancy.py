@@ -73,7 +73,7 @@ class Tenancy:
         self._faults = faults
         self._recorder = recorder
         self._ids = IdSource(self.seed_for("tenant"))
-        self._first: dict[str, AgentsFile] = {}
+        self._first: dict[str, tuple[AgentsFile | None, Recordings]] = {}
         self._prompts: dict[str, Recordings] = {}
         self.tenants = Tenants(self._make)
         self.on_drop: Callable[[Tenant], None] = lambda tenant: None
@@ -120,8 +120,8 @@ class Tenancy:
         # No tenant is ever asked for what is another's, so their ids may well be the same.
         wishes = replace(wishes, seed=self.seed_for(DEFAULT_TENANT) if wishes.seed is None else wishes.seed)
         tenant = self._make(tenant_id, own or self._file, wishes)
-        if own is not None:
-            tenant.own = self._first[tenant_id] = own
+        tenant.own = own
+        self._first[tenant_id] = own, prompts
         tenant.load(own or self._file)
         self.tenants.add(tenant)
         if own is not None:
@@ -163,8 +163,9 @@ class Tenancy:
         self._listen()
 
     def reset(self, tenant: Tenant) -> None:
-        """Back to the agents file that the tenant began with, and its faults; rates are counted anew."""
-        tenant.own = self._first.get(tenant.id)
+        """Back to the agents file and the prompts that the tenant began with, and its faults; rates count anew."""
+        tenant.own, prompts = self._first.get(tenant.id, (None, self._recordings))
+        tenant.sessions.prompts = self._prompts[tenant.id] = prompts
         tenant.load(tenant.own or self._file)
         self._faults.reset(tenant.id)
         tenant.rates.clear()
