@@ -12,7 +12,7 @@ import hypothesis
 import jsonschema
 import pytest
 import schemathesis
-from controlled import AGENTS, Control
+from controlled import AGENTS, Control, Serving
 from hub_caller import HubCaller
 from openapi_spec_validator import validate
 from schemathesis import GenerationMode
@@ -63,6 +63,20 @@ async def test_the_asyncapi_document_has_every_method_and_event(control: Control
         assert set(document["channels"][hub]["messages"]) == {*METHODS[hub], *EVENTS[hub]}
     actions = {name: operation["action"] for name, operation in document["operations"].items()}
     assert (actions["VoiceHub.SendAudioAsync"], actions["VoiceHub.AudioReceived"]) == ("receive", "send")
+
+
+async def test_an_argument_that_may_be_left_out_is_not_required(control: Control) -> None:
+    messages = (await control.get("asyncapi.json")).json()["channels"]["webrtc"]["messages"]
+    validator = jsonschema.Draft7Validator(messages["SendIceCandidateAsync"]["payload"])
+    for arguments, fits in (([], True), ([None], True), ([None, None], False)):
+        assert validator.is_valid({"type": 1, "target": "SendIceCandidateAsync", "arguments": arguments}) is fits
+
+
+async def test_a_server_without_a_page_is_as_the_document_says(serving: Serving) -> None:
+    async with serving(no_ui=True) as (_, control):
+        document = (await control.get("openapi.json")).json()
+        shown = (await control.get("info")).json()
+        jsonschema.Draft202012Validator({**document, "$ref": "#/components/schemas/Info"}).validate(shown)
 
 
 def test_there_is_a_sample_of_every_event_that_clients_are_told_of() -> None:

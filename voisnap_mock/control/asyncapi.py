@@ -68,9 +68,12 @@ def asyncapi_document(
     for channel, (path, methods) in hubs.items():
         hub = HUBS[channel]
         events = _events(channel)
-        messages = {method.name: _invocation(method.name, _arguments(method)) for method in methods}
+        messages = {
+            method.name: _invocation(method.name, _arguments(method), required=method.signature.required)
+            for method in methods
+        }
         received = list(messages)
-        messages |= {name: _invocation(name, [events[name]]) for name in EVENTS[channel]}
+        messages |= {name: _invocation(name, [events[name]], required=1) for name in EVENTS[channel]}
         channels[channel] = {
             "address": path,
             "title": hub,
@@ -100,7 +103,7 @@ def asyncapi_document(
     }
 
 
-def _invocation(target: str, arguments: list[Schema]) -> Schema:
+def _invocation(target: str, arguments: list[Schema], *, required: int) -> Schema:
     """A hub method or hub event as the hub message that carries it."""
     return {
         "name": target,
@@ -113,7 +116,7 @@ def _invocation(target: str, arguments: list[Schema]) -> Schema:
                 "invocationId": {"type": "string"},
                 "arguments": {
                     "type": "array",
-                    "minItems": len(arguments),
+                    "minItems": required,
                     "maxItems": len(arguments),
                     **({"items": arguments} if arguments else {}),
                 },

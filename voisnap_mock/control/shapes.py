@@ -62,7 +62,7 @@ class Readiness(BaseModel):
 
 class Info(BaseModel):
     version: str
-    urls: dict[str, str]
+    urls: dict[str, str | None]
     tenants: list[str]
     uptimeSeconds: float
     agents: str
