@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from voisnap_mock import MockServer, Settings
-from voisnap_mock.sample_page import FOLDER
+from voisnap_mock.sample_page import FOLDER, policy_for
 
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
@@ -19,7 +19,10 @@ def test_the_page_and_every_file_it_asks_for_are_served() -> None:
         page = http.get("/")
         assert page.status_code == 200
         assert page.headers["content-type"].startswith("text/html")
-        assert "default-src 'self'" in page.headers["content-security-policy"]
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        host = f"127.0.0.1:{server.port}"
+        assert f"connect-src 'self' ws://{host} wss://{host};" in policy
         wanted = set(re.findall(r'(?:href|src)="(sample/[^"]+)"', page.text))
         assert {f"sample/{path.name}" for path in FOLDER.glob("*.js")} <= wanted
         for path in wanted:
@@ -29,6 +32,11 @@ def test_the_page_and_every_file_it_asks_for_are_served() -> None:
         assert "## Hearing" in http.get("/sample/readme").text
         assert http.get("/sample/page.js/").status_code == 200
         assert http.get("/sample/../config.py").status_code == 404
+
+
+@pytest.mark.parametrize("host", ["", "*", "evil.test; script-src *", "a b"])
+def test_a_name_that_is_none_adds_nothing_to_what_the_page_may_reach(host: str) -> None:
+    assert "connect-src 'self';" in policy_for(host)
 
 
 def test_without_a_page_its_address_is_a_404() -> None:

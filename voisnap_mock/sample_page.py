@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 FOLDER = Path(__file__).parent / "sample"
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-_HEADERS = {
-    # Everything comes from this server: the page works without a network, and nothing of a call can go elsewhere.
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src data:; media-src 'self' blob:",
-    "Cache-Control": "no-cache",
-}
+_HOST = re.compile(r"[\w.:\[\]-]+", re.ASCII)
 
 
 def build_sample_page() -> APIRouter:
@@ -28,12 +25,23 @@ def build_sample_page() -> APIRouter:
     return router
 
 
-def _serve(path: Path) -> Callable[[], Response]:
+def _serve(path: Path) -> Callable[[Request], Response]:
     # Not async: files are read in a worker thread.
-    def serve() -> Response:
-        return Response(path.read_bytes(), media_type=_TYPES[path.suffix], headers=_HEADERS)
+    def serve(request: Request) -> Response:
+        headers = {"Content-Security-Policy": policy_for(request.headers.get("Host", "")), "Cache-Control": "no-cache"}
+        return Response(path.read_bytes(), media_type=_TYPES[path.suffix], headers=headers)
 
     return serve
+
+
+def policy_for(host: str) -> str:
+    """What the page may load and reach: this server alone. It works without a network, and nothing is sent elsewhere.
+
+    Args:
+        host: as the browser knows the server; not every browser takes 'self' to include its WebSockets.
+    """
+    hubs = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
+    return f"default-src 'self'; connect-src 'self'{hubs}; img-src data:; media-src 'self' blob:; base-uri 'none'"
 
 
 def _show_readme() -> Response:
