@@ -97,6 +97,15 @@ def test_a_connection_lost_in_mid_speech_leaves_a_session_that_can_be_resumed() 
     assert entries(server, "session.resumed")
 
 
+def test_a_connection_that_is_gone_already_is_not_noted_as_lost_by_a_fault() -> None:
+    with serve("faults: [{at: start, do: {drop: reset, after: 3s}}]") as server, server.caller("agt_shop") as caller:
+        caller.drop()
+        (session,) = server.app.tenants.default.sessions.sessions
+        server.wait_for(session.advance(4.0))
+        assert len(entries(server, "fault.fired")) == 1
+        assert entries(server, "connection.severed") == []
+
+
 def test_a_rule_that_is_armed_while_the_connection_is_lost_waits_for_the_next_one() -> None:
     with serve("faults: []") as server, server.caller("agt_shop") as caller:
         caller.drop()

@@ -314,6 +314,16 @@ async def test_a_request_that_waits_while_its_tenant_is_dropped_is_refused(visit
         assert (await request).status_code == 401
 
 
+async def test_a_connection_that_resumes_a_session_is_lost_so_much_call_time_later(visit: Visit) -> None:
+    first = await connect(visit, "chat", {}, agentId="agt_desk")
+    await first.sees("MessageReceived", isFinal=True)
+    await first.client.stop()
+    visit.arm({"at": "reconnect", "do": {"drop": "reset", "after": "1h"}})
+    again = await connect(visit, "chat", {}, sessionId=first.of("SessionStarted")[0]["sessionId"])
+    assert await again.sees("Reconnected")
+    assert await again.outcome() == "reset"
+
+
 # --- Connections under way ----------------------------------------------------------------------------------------
 
 

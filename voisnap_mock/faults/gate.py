@@ -1,4 +1,8 @@
-"""Faults between a connection and its session: the points `connect` and, when a session is resumed, `reconnect`."""
+"""Faults between a connection and its session: the points `connect` and, when a session is resumed, `reconnect`.
+
+A connection waits in real time here, also for a session that it resumes: that has lost its caller, and its call time
+may stand still until it has one again.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +42,11 @@ class FaultGate:
             channel=hub.channel,
             scope=scope_of(connection),
         )
-        return self._pass(hub, connection, verdicts) if verdicts else None
+        return self._pass(hub, connection, resumed, verdicts) if verdicts else None
 
-    async def _pass(self, hub: SessionHub, connection: HubContext, verdicts: Sequence[Verdict]) -> bool:
+    async def _pass(
+        self, hub: SessionHub, connection: HubContext, resumed: Session | None, verdicts: Sequence[Verdict]
+    ) -> bool:
         for verdict in verdicts:
             rule = verdict.rule
             match rule.do:
@@ -53,9 +59,12 @@ class FaultGate:
                         return False
                     connection.send(*error_event(fail.code, verdict.message, recoverable=True))
                 case Drop(how) if rule.after:
-                    # The session begins, and loses its connection later.
+                    # The session begins or goes on, and loses its connection later.
                     act = partial(connection.sever, Severance(how.value))
-                    self._clock.call_at(self._clock.monotonic() + rule.after, act)
+                    if resumed is not None:
+                        resumed.later(rule.after, act)
+                    else:
+                        self._clock.call_at(self._clock.monotonic() + rule.after, act)
                 case Drop(how):
                     connection.sever(Severance(how.value))
                     return False

@@ -438,8 +438,8 @@ class Session:
             case Emit(event=event):
                 self._emit(event, t, is_shown=False)
             case Sever(how=how):
-                self.note("connection.severed", how=how)
                 if self._outlet is not None:
+                    self.note("connection.severed", how=how)
                     self._outlet.sever(how)
             case Note(kind=kind, details=details):
                 if kind == "script.wrong_turn":
