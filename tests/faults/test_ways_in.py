@@ -236,6 +236,25 @@ async def test_a_tenant_may_forbid_faults_in_the_metadata(visit: Visit) -> None:
     await strict.leave()
 
 
+@pytest.mark.parametrize(
+    ("rule", "fired"),
+    [
+        ({"at": "negotiate", "do": {"http": 503}}, 1),
+        ({"at": "connect", "do": {"error": "AUTH_FAILED"}}, 1),
+        ({"at": "stt", "do": {"silence": True}}, 0),
+    ],
+)
+async def test_what_a_connection_without_a_session_brought_is_accounted_for(
+    visit: Visit, rule: dict[str, Any], fired: int
+) -> None:
+    brought = {"options": {"headers": {"X-Voisnap-Mock": json.dumps(rule)}}}
+    visitor = await connect(visit, "chat", brought, agentId="agt_nobody")
+    await visitor.outcome()
+    await visit.until(lambda: visit.entries("fault.report"))
+    (report,) = (entry.details for entry in visit.entries("fault.report"))
+    assert (report["fired"], report["nearMiss"]) == (fired, None if fired else "nothing has crossed stt")
+
+
 async def test_what_a_connection_brings_is_not_for_others(visit: Visit) -> None:
     brought = {"options": {"headers": {"X-Voisnap-Mock": '{"at": "llm", "do": {"error": "LLM_PROVIDER_ERROR"}}'}}}
     mine = await connect(visit, "chat", brought, agentId="agt_desk")

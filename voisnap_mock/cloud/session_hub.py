@@ -284,6 +284,10 @@ class Gate(Protocol):
         """The session is there and has not begun."""
         ...
 
+    def closed(self, connection: HubContext) -> None:
+        """The connection is gone, whether it had a session or not."""
+        ...
+
 
 class SessionHub(Hub):
     """A hub on which each connection has one session with an agent.
@@ -369,6 +373,8 @@ class SessionHub(Hub):
                 message=str(error) if error is not None else "closed in order",
             )
         outlet.lose()
+        if self.gate is not None:
+            self.gate.closed(connection)
 
     def finish(self) -> None:
         """Close at once every connection whose session has ended."""

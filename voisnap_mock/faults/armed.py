@@ -181,12 +181,17 @@ class Candidates:
 
 
 class Scope:
-    """Rules of one connection and its session only."""
+    """Rules of one connection and its session only.
 
-    __slots__ = ("armed",)
+    Attributes:
+        has_session: they count in a session, and are over when that is.
+    """
+
+    __slots__ = ("armed", "has_session")
 
     def __init__(self, armed: list[Armed]) -> None:
         self.armed = armed
+        self.has_session = False
 
 
 def _pattern(point: str) -> re.Pattern[str]:

@@ -182,14 +182,17 @@ class FaultDesk:
         return None if known is None else known.scopes.get(session_id)
 
     def close_scope(self, tenant_id: str, scope: Scope) -> None:
-        """What the rules were for is over, and has had no session: note what became of them."""
-        for report in report_of(scope) if tenant_id in self._tenants else ():
+        """The request or connection that brought the rules is over: unless a session has them, note what they did."""
+        if scope.has_session or tenant_id not in self._tenants:
+            return
+        for report in report_of(scope):
             self._note(tenant_id, "fault.report", fault=report.rule.id, fired=report.fired, nearMiss=report.near_miss)
 
     def attach(self, session: Session, scope: Scope) -> None:
         """Let these rules count in this session too; before it starts."""
         known = self._known(session.tenant_id)
         known.scopes[session.id] = scope
+        scope.has_session = True
         self._dress(known, session)
         if session.id in known.dressed:
             known.dressed[session.id].scope = scope

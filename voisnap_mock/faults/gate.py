@@ -74,6 +74,11 @@ class FaultGate:
         if seconds:
             await self._clock.sleep_until(self._clock.monotonic() + seconds)
 
+    def closed(self, connection: HubContext) -> None:
+        visit, scope = visit_of(connection), scope_of(connection)
+        if scope is not None and visit is not None and visit.admission is not None:
+            self._desk.close_scope(visit.admission.tenant.id, scope)
+
     def opened(self, connection: HubContext, session: Session) -> None:
         scope = scope_of(connection)
         if scope is not None:

@@ -93,10 +93,12 @@ class FaultyDoor:
         if isinstance(visit.extra, OwnRules):
             scope = visit.extra.scope = self._desk.scope(tenant.id, visit.extra.faults)
         verdicts = self._desk.decide(tenant.id, "negotiate", agent=visit.agent_id, channel=self._channel, scope=scope)
-        return self._pass(visit, verdicts) if verdicts else visit
+        return self._pass(visit, tenant, scope, verdicts) if verdicts else visit
 
-    async def _pass(self, visit: Visit, verdicts: Sequence[Verdict]) -> Visit:
+    async def _pass(self, visit: Visit, tenant: Tenant, scope: Scope | None, verdicts: Sequence[Verdict]) -> Visit:
         instead = await pass_request(self._clock, verdicts, "negotiate")
+        if instead is not None and scope is not None:
+            self._desk.close_scope(tenant.id, scope)
         if isinstance(instead, ProblemDetails):
             raise self._denied(instead)
         if isinstance(instead, Severance):
