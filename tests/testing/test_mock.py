@@ -330,6 +330,21 @@ def test_what_never_comes_fails_with_the_story_of_the_call(mock: Mock) -> None:
         call.wait_for("Error")
 
 
+def test_a_wait_for_a_caller_who_does_not_listen_says_what_moves_the_time(mock: Mock) -> None:
+    mock.fault("stt", error="STT_PROVIDER_TIMEOUT")
+    with mock.expect_call("agt_shop") as call, mock.caller("agt_shop") as caller:
+        caller.heard()
+        caller.say("I want a refund")
+        with pytest.raises(ExpectationFailed, match=r"goes on with the client's audio \(`caller\.heard"):
+            call.wait_for("Error")
+        caller.heard()
+        call.wait_for("Error", text="STT_PROVIDER_TIMEOUT")
+    with mock.chat("agt_shop") as user:
+        user.heard()
+        with pytest.raises(ExpectationFailed, match=r"call time is [0-9.]+ s; there was no Error"):
+            mock.calls[-1].wait_for("Error")
+
+
 def test_a_wait_ends_in_call_time_when_that_passes(mock: Mock) -> None:
     with mock.caller("agt_shop") as caller:
         caller.heard()
@@ -342,13 +357,13 @@ def test_a_wait_ends_in_call_time_when_that_passes(mock: Mock) -> None:
 
 def test_a_call_that_never_comes_fails_and_tells_what_came(mock: Mock) -> None:
     with (
-        pytest.raises(ExpectationFailed, match=r"no call to agt_strict came .* Meanwhile came: a call to agt_shop"),
+        pytest.raises(ExpectationFailed, match=r"no call to agt_strict came .* meanwhile came: a call to agt_shop"),
         mock.expect_call("agt_strict"),
         mock.caller("agt_shop"),
     ):
         pass
     with (
-        pytest.raises(ExpectationFailed, match=r'no such agent; did you mean "agt_shop"\?. Meanwhile came: nothing'),
+        pytest.raises(ExpectationFailed, match=r'no such agent; did you mean "agt_shop"\?; meanwhile came: nothing'),
         mock.expect_call("agt_shoop"),
     ):
         pass
@@ -364,7 +379,7 @@ def test_a_client_with_a_bad_token_is_told_of_where_its_call_is_missed(mock: Moc
     request = urllib.request.Request(f"{mock.base_url}/hubs/voice/negotiate?access_token={mock.token(exp=1)}", b"")
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(request)
-    with pytest.raises(ExpectationFailed, match=r"Meanwhile came: a connection that was refused: .*expired"):
+    with pytest.raises(ExpectationFailed, match=r"meanwhile came: a connection that was refused: .*expired"):
         expected.__exit__(None, None, None)
     assert "connection.refused: the access token expired" in mock.report()
 

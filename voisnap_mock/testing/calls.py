@@ -164,7 +164,7 @@ class ObservedCall:
                 if not await look_again():
                     raise self.failed(
                         f"{named} did not come within {self.book.patience:g} s of real time; "
-                        f"call time is {session.t:.3f} s{self._near(what, text)}"
+                        f"call time is {session.t:.3f} s{self._moved_by()}{self._near(what, text)}"
                     )
 
     async def come_to_rest(self) -> None:
@@ -192,6 +192,12 @@ class ObservedCall:
     def _t(self) -> float:
         session = self.session
         return 0.0 if session is None else session.t
+
+    def _moved_by(self) -> str:
+        """Most waits in vain on a virtual clock are for a caller who neither speaks nor listens."""
+        if not self.book.is_virtual or self.channel != "voice":
+            return ""
+        return " and goes on with the client's audio (`caller.heard()` listens) or `clock.advance(...)` alone"
 
     def _near(self, what: str, text: str | None) -> str:
         """What came nearest, and why it is not the one."""
@@ -323,7 +329,7 @@ class CallBook:
         if agent_id not in self.tenant.agents:
             hint = f"; there is no such agent{did_you_mean(agent_id, list(self.tenant.agents))}"
         came = "; ".join(meanwhile) or "nothing"
-        return f"no call to {agent_id} came within {self.patience:g} s{hint}. Meanwhile came: {came}"
+        return f"no call to {agent_id} came within {self.patience:g} s{hint}; meanwhile came: {came}"
 
 
 def _fits(entry: JournalEntry, what: str, *, text: str | None, partial: bool) -> bool:
