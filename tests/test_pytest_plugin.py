@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -391,6 +392,40 @@ def test_something_that_never_comes_fails_when_patience_is_at_its_end(suite: pyt
         ["E*TranscriptionOf with 'which order' did not come within 0.2 s of real time*", "E*agent     Good morning."]
     )
     assert "mock_calls.py" not in result.stdout.str(), "the traceback is the test's own"
+
+
+def test_a_slip_is_told_in_the_lines_of_the_test_alone(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+        def test_fault(voisnap_mock):
+            voisnap_mock.fault("lm", error="LLM_PROVIDER_ERROR")
+
+        def test_agent(voisnap_mock):
+            with voisnap_mock.chat("agt_shoop"):
+                pass
+
+        def test_name(voisnap_mock):
+            with voisnap_mock.expect_call("agt_shop") as call, voisnap_mock.caller("agt_shop"):
+                call.wait_for("TranscriptonOf")
+
+        def test_keyboard(voisnap_mock):
+            with voisnap_mock.chat("agt_shop") as user:
+                user.heard()
+                user.heard(0.1)
+        """,
+    )
+    result.assert_outcomes(failed=4)
+    result.stdout.fnmatch_lines(
+        [
+            'E*there is no point "lm"; did you mean "llm"*',
+            "E*AGENT_NOT_FOUND*",
+            "E*did you mean 'TranscriptionOf'*",
+            "E*NothingHeard*",
+        ]
+    )
+    places = {line.partition(":")[0] for line in result.outlines if re.match(r"\S+\.py:\d+:", line)}
+    assert len(places) == 1, "each traceback is the test's own"
 
 
 def test_a_fixture_asked_for_twice_is_the_same_and_usable_from_two_threads(suite: pytest.Pytester) -> None:

@@ -26,7 +26,7 @@ from voisnap_mock.agents.script import DEFAULT_TENANT, AgentsFile
 from voisnap_mock.app import App
 from voisnap_mock.clock import Clock
 from voisnap_mock.config import CallClock, Settings
-from voisnap_mock.errors import ConfigError, MisuseError, PortTaken
+from voisnap_mock.errors import ConfigError, MisuseError, PortTaken, VoisnapMockError
 from voisnap_mock.signalr.uvicorn_ws import HubSocket, websocket_class
 
 if TYPE_CHECKING:
@@ -356,9 +356,13 @@ class MockServer:
 
     def wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run `work` on the server's loop and return what it returns; not to be called from there."""
+        __tracebackhide__ = True  # a failed test shows its own lines
         running = self.submit(work)
         try:
             return running.result()
+        except VoisnapMockError as error:
+            # It tells its reader what is wrong; the way through the server does not.
+            raise error.with_traceback(None) from None
         except BaseException:
             # Ctrl-C, say: nobody waits any more.
             running.cancel()

@@ -47,6 +47,9 @@ Result = TypeVar("Result")
 Line_ = TypeVar("Line_", VoiceCaller, ChatUser)
 Party_ = TypeVar("Party_", bound="AsyncParty[Any]")
 
+# A failed test shows its own lines, not these.
+__tracebackhide__ = True
+
 # Frames of one message; as base64 they must stay below what a hub takes.
 _MOST_AHEAD = 32
 # What a caller who listens waits for.

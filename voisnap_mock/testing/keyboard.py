@@ -22,6 +22,9 @@ from voisnap_mock.caller import CallerEvent, ChatUser, Connected, Wrote
 from voisnap_mock.journal import JournalEntry
 from voisnap_mock.testing.handset import AsyncParty, Party
 
+# A failed test shows its own lines, not these.
+__tracebackhide__ = True
+
 # Seconds of real time after which a message that the server has sent counts as lost on its way.
 _LOST_AFTER = 1.0
 

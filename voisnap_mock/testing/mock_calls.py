@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from voisnap_mock.audio.frames import WAV_HEADER_BYTES
-from voisnap_mock.errors import ExpectationFailed, MisuseError
+from voisnap_mock.errors import ExpectationFailed, MisuseError, VoisnapMockError
 from voisnap_mock.journal import JournalEntry
 from voisnap_mock.recordings.call_files import Side
 from voisnap_mock.testing.calls import CallBook, ObservedCall
@@ -46,10 +46,7 @@ class Bench:
         except MisuseError:
             work.close()
             raise
-        try:
-            return self.loop.wait_for(work)
-        except ExpectationFailed as failure:
-            raise failure.with_traceback(None) from None
+        return self.loop.wait_for(work)
 
     async def wait(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The same for whoever awaits it, in an event loop of any thread."""
@@ -60,8 +57,8 @@ class Bench:
             raise
         try:
             return await asyncio.wrap_future(self.loop.submit(work))
-        except ExpectationFailed as failure:
-            raise failure.with_traceback(None) from None
+        except VoisnapMockError as error:
+            raise error.with_traceback(None) from None
 
     def check(self) -> None:
         """Raises MisuseError when the test is over."""
