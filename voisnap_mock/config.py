@@ -117,7 +117,8 @@ def load_settings(
 
 
 def _flag(name: str) -> str:
-    return "argument AGENTS.yaml" if name == "agents" else f"--{name.replace('_', '-')}"
+    # `serve` takes it as an argument, `exec` as an option.
+    return "the command line" if name == "agents" else f"--{name.replace('_', '-')}"
 
 
 def _from_environment(name: str, environment: Mapping[str, str]) -> tuple[str, str] | None:
@@ -311,7 +312,9 @@ class FaultsSource:
             try:
                 text = self.path.read_bytes()
             except OSError as error:
-                reason = f"cannot be read (from {self._origin}): {error.strerror}"
+                reason = (
+                    f"cannot be read (from {self._origin}): {error.strerror}; expected a file or a token, faults1...."
+                )
                 raise ConfigError(f"faults file {self.path} {reason}") from error
         if text is None:
             return file

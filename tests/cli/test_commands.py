@@ -124,6 +124,10 @@ def test_a_pipe_that_knows_only_ascii_gets_what_it_can(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "? agents.yaml: 2 agents, no problems\n")
 
 
+def test_no_command_is_cut_short_in_the_list_of_all() -> None:
+    assert "..." not in run("--help", environment=clean_environment(COLUMNS="80")).stdout.partition("Commands:")[2]
+
+
 def test_help_in_colour_for_people() -> None:
     result = run("--help", environment=clean_environment(FORCE_COLOR="1", TERM="xterm-256color"))
 

@@ -94,7 +94,9 @@ def test_a_bad_configuration_is_111(tmp_path: Path) -> None:
     result = run("exec", *python("print('ran')"), cwd=tmp_path)
     assert (result.returncode, result.stdout) == (111, "")
     assert "did you mean" in result.stderr
-    assert run("exec", "--agents", "nowhere.yaml", *python(""), cwd=tmp_path).returncode == 111
+    result = run("exec", "--agents", "nowhere.yaml", *python(""), cwd=tmp_path)
+    assert result.returncode == 111
+    assert "nowhere.yaml (from the command line): no such file" in result.stderr
 
 
 def test_a_taken_port_is_110(tmp_path: Path) -> None:

@@ -73,7 +73,10 @@ def test_a_faulty_faults_file_is_refused(agents: Path, text: str, complaint: str
 
 def test_a_faults_file_that_is_not_there_is_named_with_what_named_it(tmp_path: Path) -> None:
     settings = load_settings({"faults": "nowhere.yaml"}, folder=tmp_path)
-    with pytest.raises(ConfigError, match=r"faults file .*nowhere\.yaml cannot be read \(from --faults\)"):
+    with pytest.raises(
+        ConfigError,
+        match=r"faults file .*nowhere\.yaml cannot be read \(from --faults\): .*; expected a file or a token",
+    ):
         App(settings)
 
 

@@ -476,7 +476,7 @@ def show(
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a recorded call: who said what when, and what happened besides."""
+    """Show who said what when in a recorded call. It tells what happened besides, too."""
     from voisnap_mock.cli.showing import show
 
     show(source, url=url, tenant=tenant, as_json=as_json)
@@ -656,7 +656,7 @@ def coverage(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which parts of the service's API clients have touched, and which never."""
+    """Show which parts of the API clients have used. Those that they never touched are named."""
     from voisnap_mock.cli.covering import coverage
 
     coverage(files or [], url=url, tenant=tenant, as_json=as_json, html=html, fail_under=fail_under)
@@ -664,7 +664,7 @@ def coverage(
 
 @app.command()
 def fidelity(as_json: JsonOption = False) -> None:
-    """List what is emulated: what is documented, and what is assumed, with the switch that changes it."""
+    """List what is emulated. What is documented, and what is assumed, with the switch that changes it."""
     from voisnap_mock.cli.grounds import show
 
     show(as_json=as_json)

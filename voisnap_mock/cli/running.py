@@ -10,7 +10,7 @@ from voisnap_mock.cli import values
 from voisnap_mock.cli.options import CONTEXT, JsonOption, TenantOption, UrlOption
 
 faults_app = typer.Typer(
-    help="Faults of a running server: what is armed, more of it, less of it.",
+    help="List, add and clear faults of a running server.",
     no_args_is_help=True,
     context_settings=CONTEXT,
 )
