@@ -4,6 +4,7 @@ import ast
 import re
 import textwrap
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_the_snippet_that_decodes_a_playback_runs(capsys: pytest.CaptureFixture[
 
 def test_the_control_api_does_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
     (source,) = (block for block in blocks("python") if "/__voisnap" in block)
-    commands = [block for block in blocks("sh") if block.startswith("curl")]
+    commands = [block for block in blocks("sh") if block.startswith("curl") and "/__voisnap" in block]
     with MockServer() as server:
         source = source.replace("http://127.0.0.1:8647", server.base_url)
         exec(compile(source, "README.md", "exec", dont_inherit=True), {"__name__": "readme"})
@@ -88,6 +89,21 @@ def test_the_control_api_does_what_it_shows(capsys: pytest.CaptureFixture[str]) 
             answer = httpx.request(method, server.base_url + path, content=body)
             assert answer.status_code == 200, answer.text
     assert len(commands) == 2
+
+
+def test_the_fault_in_a_header_that_it_shows_fires() -> None:
+    (command,) = (block for block in blocks("sh") if "X-Voisnap-Mock" in block)
+    path, body, fault = re.findall(r"localhost:8647(\S+)|--json '(.*?)'|X-Voisnap-Mock: (.*?)'", command)
+    with MockServer() as server:
+        headers = {"Content-Type": "application/json", "X-Voisnap-Mock": fault[2]}
+        assert httpx.post(server.base_url + path[0], content=body[1], headers=headers).status_code == 503
+        del headers["X-Voisnap-Mock"]
+        assert httpx.post(server.base_url + path[0], content=body[1], headers=headers).status_code == 200
+
+
+def test_every_extra_is_in_it() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert [extra for extra in extras if f"`{extra}` is" not in README] == []
 
 
 def test_the_agents_file_it_shows_is_accepted() -> None:
