@@ -348,6 +348,28 @@ def test_what_shows_only_when_the_call_is_ended_is_an_error_of_the_teardown(suit
     result.stdout.fnmatch_lines(["*turns of the script were not reached*"])
 
 
+def test_a_test_of_unittest_that_failed_for_its_own_reason_has_no_error_besides(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+        import unittest
+        import pytest
+
+        class TestShop(unittest.TestCase):
+            @pytest.fixture(autouse=True)
+            def _mock(self, voisnap_mock):
+                self.mock = voisnap_mock
+
+            def test_own_reason(self):
+                self.mock.caller("agt_strict").__enter__()
+                self.assertEqual(1, 2, "its own reason")
+        """,
+        *("-W", "default"),
+    )
+    result.assert_outcomes(failed=1, warnings=1)
+    result.stdout.fnmatch_lines(["E*its own reason*", "*Captured voisnap-mock call*"])
+
+
 def test_a_test_that_leaks_a_call_is_warned_and_the_call_ended(suite: pytest.Pytester) -> None:
     source = "def test_leaks(voisnap_mock):\n    voisnap_mock.caller('agt_shop').__enter__()\n"
     result = run(suite, source, "-W", "default")

@@ -203,8 +203,10 @@ def _mock(
     finally:
         # Items live as long as the run: they must not keep the audio of all its calls, nor a rerun find the last one's.
         node.stash[_MOCKS].remove(mock)
-        mock.close()
-        config.stash[_SUITE].take(mock)
+        try:
+            mock.close()
+        finally:
+            config.stash[_SUITE].take(mock)
     if node.stash.get(_PASSED, False) and (problems := mock.problems()):
         pytest.fail("\n".join([*problems, mock.report()]), pytrace=False)
 
@@ -248,10 +250,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         raise
     problems = [problem for mock in item.stash.get(_MOCKS, []) for problem in mock.problems()]
     _tell(item)
-    item.stash[_PASSED] = not problems
     if problems:
         pytest.fail("\n".join(problems), pytrace=False)
     return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Only here it shows that a test of `unittest` has failed: its errors are not raised."""
+    report = yield
+    if call.when == "call":
+        item.stash[_PASSED] = report.passed
+    return report
 
 
 def _tell(item: pytest.Item) -> None:
