@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -269,6 +271,33 @@ def test_a_client_that_is_still_at_work_is_waited_for(mock: Mock) -> None:
         call.press("0")
     thread.join()
     assert call.reason == "transfer_complete"
+
+
+def test_speech_made_in_many_threads_is_in_one_folder_that_goes(
+    mock: Mock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    texts = [f"refund number {number}" for number in range(16)]
+    for text in texts:
+        mock.say_pcm(text)
+    patience, many = sys.getswitchinterval(), len(texts)
+    begin = threading.Barrier(many)
+
+    def say(text: str) -> Path:
+        begin.wait()
+        return mock.say(text)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(many) as threads:
+            paths = set(threads.map(say, texts))
+    finally:
+        sys.setswitchinterval(patience)
+    assert len(paths) == many
+    assert len({path.name.partition("-")[0] for path in paths}) == many, "each has a number of its own"
+    assert {path.parent for path in paths} == set(tmp_path.iterdir())
+    mock.close()
+    assert not [*tmp_path.iterdir()]
 
 
 async def test_async_tests_await_the_same(mock: Mock) -> None:

@@ -15,6 +15,7 @@ import asyncio
 import json
 import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,6 +120,7 @@ class Mock:
         self._bench: Bench | None = None
         self._files: Path | None = None
         self._spoken: dict[str, Path] = {}
+        self._speaking = threading.Lock()
         self._told: set[str] = set()
         self._door: DoorJournal | None = None
         self._armed: set[str] = set()
@@ -406,13 +408,15 @@ class Mock:
             SpeechError: there is nothing to say.
         """
         pcm = self.say_pcm(text)
-        if text not in self._spoken:
-            if self._files is None:
-                self._files = Path(tempfile.mkdtemp(prefix="voisnap-mock-"))
-            words = "".join(letter if letter.isalnum() else "-" for letter in text.casefold())[:40].strip("-")
-            self._spoken[text] = self._files / f"{len(self._spoken) + 1}-{words}.wav"
-            self._spoken[text].write_bytes(write_wav(pcm, CALLER_RATE))
-        return self._spoken[text]
+        with self._speaking:
+            if text not in self._spoken:
+                if self._files is None:
+                    self._files = Path(tempfile.mkdtemp(prefix="voisnap-mock-"))
+                words = "".join(letter if letter.isalnum() else "-" for letter in text.casefold())[:40].strip("-")
+                path = self._files / f"{len(self._spoken) + 1}-{words}.wav"
+                path.write_bytes(write_wav(pcm, CALLER_RATE))
+                self._spoken[text] = path
+            return self._spoken[text]
 
     def say_pcm(self, text: str) -> bytes:
         """The same as PCM s16le mono at 16 kHz, without a header: what `SendAudioAsync` takes, piece by piece."""
