@@ -244,8 +244,9 @@ def test_no_token_is_in_a_report(project: Path) -> None:
 
 
 def test_a_report_that_cannot_be_written_is_told(project: Path) -> None:
-    result = run("exec", "--report", "json=no/such/folder.json", *python(""), cwd=project)
+    result = run("exec", "--report", "json=no/such/folder.json", "--report", "junit", *python(""), cwd=project)
     assert result.returncode == 114
+    assert (project / "voisnap-mock.xml").exists(), "the others are"
     assert "--report: no/such/folder.json cannot be written" in result.stderr
 
 

@@ -115,13 +115,16 @@ def _conclude(app: App, plan: ExecPlan, code: int, dropped: Sequence[TenantRepor
         for fault in tenant.faults:
             if not fault.fired:
                 console.line(*unfired_line(fault, tenant.id))
+    is_written = True
     for format_, path in plan.reports:
         try:
             write_report(format_, path, report)
         except (OSError, ConfigError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             print_error(f"--report: {path} cannot be written: {why}")
-            return code or INTERNAL
+            is_written = False
+    if not is_written:
+        return code or INTERNAL
     return CHECK_FAILED if plan.is_strict and not code and report.failures else code
 
 
