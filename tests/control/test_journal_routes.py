@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, aclosing
 from typing import Any
@@ -15,7 +16,7 @@ from hub_caller import PATIENCE, HubCaller
 
 from voisnap_mock.clock import ManualClock
 from voisnap_mock.control.stream import HEARTBEAT, follow
-from voisnap_mock.journal import DROPPED, Journal, JournalFilter
+from voisnap_mock.journal import DROPPED, Journal, JournalEntry, JournalFilter
 from voisnap_mock.server import Server
 
 
@@ -230,3 +231,29 @@ async def test_nonsense_is_not_verified(control: Control, body: dict[str, Any], 
     answer = await control.post("verify", json=body)
     assert answer.status_code == 422
     assert list(answer.json()["errors"]) == [member]
+
+
+class Watched(Journal):
+    """Full, and knows which threads look into its entries."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(ManualClock())
+        self.threads: set[int] = set()
+        journal = self
+
+        class Details(dict[str, Any]):
+            def items(self) -> Any:
+                journal.threads.add(threading.get_ident())
+                return super().items()
+
+        self._all = tuple(JournalEntry(seq, 0.0, "note", details=Details()) for seq in range(1, count + 1))
+
+    def entries(self, wanted: JournalFilter | None = None) -> tuple[JournalEntry, ...]:
+        return self._all
+
+
+async def test_calls_do_not_wait_while_a_full_journal_is_made_into_events() -> None:
+    journal = Watched(1_000)
+    told = [chunk async for chunk in follow(journal, JournalFilter(limit=1_000), ManualClock())]
+    assert b"".join(told).count(b"data: ") == 1_000
+    assert threading.get_ident() not in journal.threads

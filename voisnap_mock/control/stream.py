@@ -14,6 +14,7 @@ from voisnap_mock.journal import Journal, JournalEntry, JournalFilter
 
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment tells that somebody is still there."""
+_MOST_AT_ONCE = 100
 
 
 async def follow(journal: Journal, wanted: JournalFilter, clock: Clock) -> AsyncIterator[bytes]:
@@ -30,7 +31,7 @@ async def follow(journal: Journal, wanted: JournalFilter, clock: Clock) -> Async
         while True:
             shown = list(batch)[:left]
             if shown:
-                yield b"".join(map(event_of, shown))
+                yield await _events_of(shown)
             if left is not None:
                 left -= len(shown)
                 if left <= 0:
@@ -50,6 +51,13 @@ async def follow(journal: Journal, wanted: JournalFilter, clock: Clock) -> Async
             batch = following.take()
             if not batch:
                 return
+
+
+async def _events_of(entries: list[JournalEntry]) -> bytes:
+    """As one piece. Many are not made on the loop: a full journal takes a while, and calls would wait."""
+    if len(entries) <= _MOST_AT_ONCE:
+        return b"".join(map(event_of, entries))
+    return await asyncio.to_thread(lambda: b"".join(map(event_of, entries)))
 
 
 def event_of(entry: JournalEntry) -> bytes:
