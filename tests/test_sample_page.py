@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -60,3 +61,33 @@ def test_nothing_on_the_page_comes_from_elsewhere(path: Path) -> None:
 def test_what_a_file_imports_is_beside_it(path: Path) -> None:
     for name in re.findall(r'from "\./([^"]+)"', path.read_text(encoding="utf-8")):
         assert (FOLDER / name).exists()
+
+
+WITHOUT_AN_OFFER = """
+const track = { stop: () => console.log("microphone off") };
+const media = { getUserMedia: async () => ({ getTracks: () => [track] }) };
+Object.defineProperty(globalThis, "navigator", { value: { mediaDevices: media } });
+globalThis.MediaStream = class {};
+globalThis.fetch = async () => ({ ok: true, json: async () => ({ sessionToken: "t", iceServers: [] }) });
+globalThis.WebSocket = class {
+  constructor() { setTimeout(() => { this.onopen(); this.onmessage({ data: "{}\\u001e" }); }); }
+  send() {}
+  close() { console.log("hub closed"); }
+};
+globalThis.RTCPeerConnection = class {
+  addTrack() { return {}; }
+  async setLocalDescription() { throw new Error("no way"); }
+  close() { console.log("peer closed"); }
+};
+const { callByWebRtc } = await import(process.argv.at(-1));
+const call = { server: "http://x", token: "t", agentId: "agt_x", listen: (event) => console.log(event) };
+await callByWebRtc(call).catch((error) => console.log(error.message));
+process.exit();
+"""
+
+
+@pytest.mark.interop
+def test_a_webrtc_call_that_cannot_be_offered_leaves_nothing_open() -> None:
+    command = ["node", "--input-type=module", "--eval", WITHOUT_AN_OFFER, (FOLDER / "webrtc.js").as_uri()]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert {"peer closed", "hub closed", "microphone off", "closed", "no way"} <= set(ran.stdout.splitlines()), ran

@@ -71,9 +71,14 @@ async function connect({ server, token, agentId, metadata, listen, microphone })
   for (const event of EVENTS) hub.on(event, (data) => listen(event, data));
   hub.onclose = close;
 
-  await hub.start();
-  await peer.setLocalDescription();
-  await hub.invoke("SendOfferAsync", { sdp: peer.localDescription.sdp, type: "offer" });
+  try {
+    await hub.start();
+    await peer.setLocalDescription();
+    await hub.invoke("SendOfferAsync", { sdp: peer.localDescription.sdp, type: "offer" });
+  } catch (error) {
+    close();
+    throw error;
+  }
 
   return {
     microphone,
