@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fractions
+import json
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -35,8 +36,8 @@ async def create_session(server: AnyServer, agent: str, **more: Any) -> httpx.Re
     async with httpx.AsyncClient(base_url=server.base_url, trust_env=False) as http:
         return await http.post(
             "/api/v1/webrtc/sessions",
-            json={"agentId": agent, **more},
-            headers={"Authorization": f"Bearer {token}"},
+            content=json.dumps({"agentId": agent, **more}),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         )
 
 

@@ -358,6 +358,13 @@ async def test_an_api_key_makes_sessions_too(server: Server) -> None:
         ("agt_nobody", {}, 404, 'Agent "agt_nobody" does not exist; test agents has agt_desk'),
         (7, {}, 422, "agentId: expected a string"),
         ("agt_desk", {"metadata": "x"}, 422, "metadata"),
+        (
+            "agt_desk",
+            {"metadata": {"a": "x" * 32_768}},
+            422,
+            "metadata: 32,776 bytes of JSON came, 32,768 are the most",
+        ),
+        ("agt_desk", {"metadata": {"a": "\ud800"}}, 422, "metadata: expected JSON that can be written again"),
         ("agt_desk", {"token": "nonsense"}, 401, "the access token is no JWT"),
     ],
 )

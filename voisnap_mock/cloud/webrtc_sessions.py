@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from voisnap_mock.agents.script import IceServer
 from voisnap_mock.clock import Clock
 from voisnap_mock.cloud.door import Door
@@ -21,6 +23,9 @@ from voisnap_mock.ids import IdSource
 from voisnap_mock.signalr import ConnectionRequest
 from voisnap_mock.webrtc.peer import PeerMaker, load_peers
 from voisnap_mock.webrtc.stun import StunResponder
+
+MOST_METADATA_BYTES = 32_768
+"""As JSON. What a session is made with is kept until its token expires; a URL, the other hubs' way, holds no more."""
 
 
 class WebRtcSessions:
@@ -64,10 +69,13 @@ class WebRtcSessions:
             asked_at: the name of this server in the request, under which the client finds it.
 
         Raises:
-            RequestRefused: 501, the extra `webrtc` is not installed.
+            RequestRefused: 501, the extra `webrtc` is not installed; 422, the metadata are too large or no text.
 
         Source: Documented, names and shapes (WebRTC page). Assumed: no ICE servers unless the agents file has some.
         """
+        wrong = _wrong_with(metadata)
+        if wrong is not None:
+            raise RequestRefused(ProblemDetails(422, f"metadata: {wrong}", errors={"metadata": [wrong]}))
         if self._make_peer is None:
             try:
                 self._make_peer = await asyncio.to_thread(self._load)
@@ -101,6 +109,16 @@ class WebRtcSessions:
         """Answer no STUN any more."""
         if self._stun is not None:
             self._stun.close()
+
+
+def _wrong_with(metadata: Mapping[str, Any]) -> str | None:
+    try:
+        size = len(msgspec.json.encode(metadata))
+    except (UnicodeError, RecursionError) as error:
+        return f"expected JSON that can be written again, but {type(error).__name__}: {error}"
+    if size > MOST_METADATA_BYTES:
+        return f"{size:,} bytes of JSON came, {MOST_METADATA_BYTES:,} are the most"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
