@@ -160,7 +160,9 @@ def test_a_person_at_the_page_talks_presses_keys_and_hangs_up(
     assert firsts == ["Welcome to Acme.", "When are you open?", "From nine to five.", "Five."]
     assert ["caller", "When are you open?"] in said["transcript"]
     assert said["problem"] == ""
-    assert likeness(*prompt("goodbye.wav"), heard_in(tmp_path / "heard.pcm"), 16_000) > 0.9
+    heard = heard_in(tmp_path / "heard.pcm")
+    assert likeness(*prompt("goodbye.wav"), heard, 16_000) > 0.9
+    assert likeness(*prompt("hello.wav"), heard, 16_000) < 0.6, "what was not said is not found"
 
 
 @pytest.fixture(scope="module")
