@@ -63,7 +63,6 @@ class _Wire:
 
     Attributes:
         is_silent: nothing is given any more, and what was taken is forgotten.
-        is_to_reset: the transport ends with a reset when all is written.
     """
 
     def __init__(self, live: LiveConnection) -> None:
@@ -72,7 +71,6 @@ class _Wire:
         self._readable.set()
         self._last_words: deque[bytes] = deque()
         self.is_silent = False
-        self.is_to_reset = False
 
     def stall(self) -> None:
         self._fall_silent()
@@ -104,21 +102,11 @@ class _Wire:
             await self._readable.wait()
 
 
-async def _first_ends(
-    reader: asyncio.Task[Exception | None], writer: asyncio.Task[Exception | None]
-) -> Exception | None:
-    """Wait for one of the two; returns the error of the one that ended, None for an end in order."""
-    await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
-    for task in (writer, reader):
-        if task.done() and not task.cancelled() and task.exception() is None:
-            return task.result()
-    return TransportLost("the server stopped serving this connection")
+class _Streaming(_Wire):
+    """A wire with one ASGI request for all of its life: a task reads, another writes.
 
-
-class AsgiWebSocket(_Wire):
-    """WebSocket frames by ASGI messages, one write per wake-up.
-
-    Source: Observed, text frames for json and binary ones for messagepack, close code 1000 at a normal end.
+    Attributes:
+        is_to_reset: the transport ends with a reset when all is written.
     """
 
     def __init__(self, live: LiveConnection, receive: Receive, send: Send) -> None:
@@ -127,7 +115,7 @@ class AsgiWebSocket(_Wire):
         self._send = send
         self._wake = asyncio.Event()
         self._tasks: tuple[asyncio.Task[Exception | None], ...] = ()
-        self._closed = False
+        self.is_to_reset = False
 
     def wake(self) -> None:
         self._wake.set()
@@ -147,6 +135,28 @@ class AsgiWebSocket(_Wire):
             reset(transport)
         else:
             self.abort()
+
+
+async def _first_ends(
+    reader: asyncio.Task[Exception | None], writer: asyncio.Task[Exception | None]
+) -> Exception | None:
+    """Wait for one of the two; returns the error of the one that ended, None for an end in order."""
+    await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+    for task in (writer, reader):
+        if task.done() and not task.cancelled() and task.exception() is None:
+            return task.result()
+    return TransportLost("the server stopped serving this connection")
+
+
+class AsgiWebSocket(_Streaming):
+    """WebSocket frames by ASGI messages, one write per wake-up.
+
+    Source: Observed, text frames for json and binary ones for messagepack, close code 1000 at a normal end.
+    """
+
+    def __init__(self, live: LiveConnection, receive: Receive, send: Send) -> None:
+        super().__init__(live, receive, send)
+        self._closed = False
 
     async def run(self) -> None:
         """Carry the connection until it is over; the upgrade has been accepted and the connection knows this wire."""
@@ -208,35 +218,12 @@ class AsgiWebSocket(_Wire):
             return TransportLost(f"the client has gone: {error}")
 
 
-class AsgiEventStream(_Wire):
+class AsgiEventStream(_Streaming):
     """Server-Sent Events: this stream out, POST requests in."""
 
     def __init__(self, live: LiveConnection, receive: Receive, send: Send) -> None:
-        super().__init__(live)
-        self._receive = receive
-        self._send = send
-        self._wake = asyncio.Event()
-        self._tasks: tuple[asyncio.Task[Exception | None], ...] = ()
+        super().__init__(live, receive, send)
         self.post_lock = asyncio.Lock()
-
-    def wake(self) -> None:
-        self._wake.set()
-
-    def abort(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-
-    def reset(self) -> None:
-        self.is_to_reset = True
-        self._wake.set()
-
-    def _reset(self) -> None:
-        transport = transport_of(self._send)
-        if transport is not None:
-            self.is_silent = True
-            reset(transport)
-        else:
-            self.abort()
 
     async def run(self, headers: list[tuple[bytes, bytes]]) -> None:
         """Answer the GET and carry the connection until it is over."""
